@@ -1,0 +1,47 @@
+//! The hands: everything the core can ask for. Actions are carried out in order; each that can
+//! fail comes back as an [`Event`](super::Event).
+
+use super::heartbeat::Heartbeat;
+use super::name::{Epoch, GroupName, LinkId};
+use super::record::Record;
+use super::say::Saying;
+use super::time::Instant;
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// Send this on that link now; if the link cannot take it at once, drop it.
+    Send { link: LinkId, heartbeat: Box<Heartbeat> },
+    /// Write and fsync, then [`Event::Persisted`](super::Event::Persisted) with this ticket.
+    Persist { ticket: u64, record: Box<Record> },
+    /// Write the token, start what is not active, wait, verify; then
+    /// [`Event::Started`](super::Event::Started). Nothing may be asked of systemd once
+    /// `valid_until` is over.
+    Start { group: GroupName, epoch: Epoch, job: u64, valid_until: Instant },
+    /// Remove the token, stop layer by layer, verify each in the kernel; then
+    /// [`Event::Stopped`](super::Event::Stopped). Cancels a start that is under way.
+    Stop { group: GroupName, job: u64 },
+    /// Write the token for members that already run; no job is issued.
+    Adopt { group: GroupName, epoch: Epoch },
+    /// Read the group again; then [`Event::Observed`](super::Event::Observed).
+    Observe { group: GroupName },
+    /// Announce the group's addresses again (they run here, and somebody else had them too).
+    Announce { group: GroupName },
+    /// Tell people: one journal entry.
+    Say(Saying),
+    /// An answer to [`Event::Asked`](super::Event::Asked).
+    Answer { request: u64, reply: Reply },
+    /// Nothing is left to do: end the process.
+    Exit,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reply {
+    /// Not finished yet: what it waits for.
+    Progress(String),
+    /// The result.
+    Done(String),
+    /// Not done: why, and what to do.
+    Refused(String),
+}

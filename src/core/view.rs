@@ -1,0 +1,88 @@
+//! What the core shows of itself: for `status`, `explain`, tests. A plain value, complete: nothing
+//! outside adds a judgement of its own.
+
+use super::event::Member;
+use super::heartbeat::{Held, Mood, Phase, Unfit};
+use super::name::{Epoch, GroupName, NodeId};
+use super::time::Duration;
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct View {
+    pub me: NodeId,
+    pub nodes: Vec<NodeView>,
+    pub links: Vec<String>,
+    pub groups: Vec<GroupView>,
+    pub maintenance: bool,
+    /// The silence of a peer would not be acted on, and why; empty: armed.
+    pub disarmed: Vec<String>,
+    /// Everything a person should look at, one sentence each, with what to do.
+    pub warnings: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeView {
+    pub id: NodeId,
+    pub name: String,
+    pub presence: Presence,
+    pub standby: bool,
+    pub mood: Mood,
+    /// Since its last sign of life; `None` for this node and for one never heard.
+    pub last_sign: Option<Duration>,
+    pub links: Vec<LinkView>,
+    pub same_settings: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Presence {
+    This,
+    Alive,
+    Deaf,
+    Late,
+    Silent,
+    Unseen,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkView {
+    pub name: String,
+    pub up: bool,
+    /// The link itself can be used here (carrier, device); else why not.
+    pub usable: Option<String>,
+    pub last_heard: Option<Duration>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupView {
+    pub name: GroupName,
+    pub phase: Phase,
+    pub held: Held,
+    pub degraded: Option<String>,
+    /// The node that runs it as far as this node knows.
+    pub owner: Option<NodeId>,
+    pub epoch: Epoch,
+    pub members: Vec<Member>,
+    pub down_by_operator: bool,
+    pub maintenance: bool,
+    /// Evidence by which this node owns it, one entry per other node.
+    pub evidence: Vec<String>,
+    /// Why it does not run here or anywhere, and what a person can do; empty when it runs.
+    pub waits_for: Vec<String>,
+    pub holders: Vec<String>,
+    pub strays: Vec<String>,
+    pub nodes: Vec<GroupNodeView>,
+    /// The decision, step by step, as the core makes it (`explain`).
+    pub explanation: Vec<String>,
+}
+
+/// One node's part in a group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupNodeView {
+    pub node: NodeId,
+    pub held: Held,
+    pub phase: Phase,
+    pub unfit: Option<Unfit>,
+    pub quarantine: Option<Duration>,
+    pub reason: String,
+}

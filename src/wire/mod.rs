@@ -1,0 +1,3 @@
+//! Heartbeats and control requests as bytes. Pure: no sockets, no clock.
+
+pub mod control;
