@@ -1,1 +1,63 @@
-fn main() {}
+//! Argument parsing and exit codes, nothing else.
+
+use clap::{Parser, Subcommand};
+use hafailover::cli;
+use std::process::ExitCode;
+
+/// Keeps groups of systemd units running on exactly one of several servers.
+#[derive(Debug, Parser)]
+#[command(name = "hafailover", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Daemon(cli::daemon::Args),
+    Status(cli::status::Args),
+    Move(cli::move_group::Args),
+    Standby(cli::standby::Args),
+    Online(cli::online::Args),
+    Explain(cli::explain::Args),
+    Maintenance(cli::maintenance::Args),
+    Retry(cli::retry::Args),
+    Clear(cli::clear::Args),
+    Adopt(cli::adopt::Args),
+    History(cli::history::Args),
+    Check(cli::check::Args),
+    ConfirmDown(cli::confirm_down::Args),
+    Keygen(cli::keygen::Args),
+    State(cli::state::Args),
+    Reload(cli::reload::Args),
+    #[command(hide = true)]
+    Ip(cli::ip::Args),
+    #[command(hide = true)]
+    Lost(cli::lost::Args),
+    #[command(hide = true)]
+    Generator(cli::generator::Args),
+}
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Daemon(args) => cli::daemon::run(args),
+        Command::Status(args) => cli::status::run(args),
+        Command::Move(args) => cli::move_group::run(args),
+        Command::Standby(args) => cli::standby::run(args),
+        Command::Online(args) => cli::online::run(args),
+        Command::Explain(args) => cli::explain::run(args),
+        Command::Maintenance(args) => cli::maintenance::run(args),
+        Command::Retry(args) => cli::retry::run(args),
+        Command::Clear(args) => cli::clear::run(args),
+        Command::Adopt(args) => cli::adopt::run(args),
+        Command::History(args) => cli::history::run(args),
+        Command::Check(args) => cli::check::run(args),
+        Command::ConfirmDown(args) => cli::confirm_down::run(args),
+        Command::Keygen(args) => cli::keygen::run(args),
+        Command::State(args) => cli::state::run(args),
+        Command::Reload(args) => cli::reload::run(args),
+        Command::Ip(args) => cli::ip::run(args),
+        Command::Lost(args) => cli::lost::run(args),
+        Command::Generator(args) => cli::generator::run(args),
+    }
+}
