@@ -1,26 +1,54 @@
 //! The core: who runs what, decided from facts. A pure value without IO, clock, thread, logging or
 //! randomness: facts come in as [`Event`], wishes go out as [`Action`], time is an argument.
+//!
+//! Read `event` and `action` (the vocabulary), the table on top of `group`, `ownership` (the
+//! decision) and `evidence` (the proofs); hafailover-protocol(7) has the rules in prose.
 
+mod act;
 mod action;
+mod ask;
+mod beat;
+mod detector;
 mod event;
+mod evidence;
+mod group;
+mod hear;
 pub mod heartbeat;
+mod jobs;
+mod leave;
 pub mod name;
+mod observe;
+mod ownership;
+mod peer;
 pub mod policy;
 pub mod record;
 pub mod say;
+mod show;
 pub mod time;
 pub mod view;
+mod world;
 
 pub use action::{Action, Reply};
 pub use event::{
     Command, Event, Hand, Member, MemberState, Observation, StartError, StopError, Terminate,
 };
+pub use evidence::Evidence;
 
-use name::{BootId, Session};
+use ask::Asked;
+use detector::{Lived, Pulse};
+use group::Group;
+use heartbeat::{Held, Phase, Unfit};
+use name::{BootId, GroupName, LinkId, NodeId, Session};
+use peer::Peer;
 use policy::Policy;
 use record::Record;
-use time::Instant;
-use view::View;
+use say::{Saying, What};
+use std::collections::{BTreeMap, BTreeSet};
+use time::{Duration, Instant};
+use world::World;
+
+/// How long after a failed write of the state file it is tried again.
+const STORE_RETRY: Duration = Duration::from_secs(2);
 
 /// What a new life of the daemon starts from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -31,35 +59,322 @@ pub struct Boot {
     pub record: Option<Record>,
 }
 
+/// The whole state of the program.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Core {
     policy: Policy,
+    session: Session,
+    boot: BootId,
+    started: Instant,
+    pulse: Pulse,
+    peers: BTreeMap<NodeId, Peer>,
+    groups: BTreeMap<GroupName, Group>,
+    links: Vec<Link>,
+    /// Since when some link has been usable; `initdead` counts from then.
+    usable_since: Option<Instant>,
+    /// Not yet heard every node, and `initdead` is not over.
+    starting: bool,
+    going: Option<Going>,
+    /// Until when we learn what we missed in a stall.
+    doubt: Option<Instant>,
+    store: Store,
+    asked: BTreeMap<u64, Asked>,
+    beat: Beat,
+    touched: BTreeSet<GroupName>,
+    jobs: u64,
+    /// Drained at the end of every [`Core::handle`]; always empty between two calls.
+    out: Vec<Action>,
+}
+
+/// One of our links.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Link {
+    usable: bool,
+    why: String,
+    seq: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Going {
+    kind: Terminate,
+    since: Instant,
+    /// Since when everything is given away and only the peers' knowing is awaited.
+    empty: Option<Instant>,
+}
+
+/// What is known, what of it is on disk, and what is on its way there.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Store {
+    record: Record,
+    durable: Record,
+    writing: Option<(u64, Record)>,
+    tickets: u64,
+    failed: Option<(String, Instant)>,
+}
+
+/// When the next heartbeat is due and what it must not leave out.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Beat {
+    next: Instant,
+    now: bool,
+    /// The newest stamp sent; each frame has its own, so that "newer" is never in doubt.
+    stamp: Instant,
+    page: u8,
+    /// Groups that changed lately go into every heartbeat, for so many more.
+    hot: BTreeMap<GroupName, u8>,
 }
 
 impl Core {
-    pub fn new(_now: Instant, _boot: Boot, policy: Policy) -> (Core, Vec<Action>) {
-        (Core { policy }, Vec::new())
-    }
-
-    /// The whole behaviour of the program.
-    pub fn handle(&mut self, _now: Instant, _event: Event) -> Vec<Action> {
-        Vec::new()
-    }
-
-    /// When [`Event::Wake`] is due next.
-    pub fn next_wake(&self) -> Instant {
-        Instant(0)
-    }
-
-    pub fn view(&self, _now: Instant) -> View {
-        View {
-            me: self.policy.me,
-            nodes: Vec::new(),
-            links: Vec::new(),
-            groups: Vec::new(),
-            maintenance: false,
-            disarmed: Vec::new(),
-            warnings: Vec::new(),
+    /// A new life. The actions announce it and read every group.
+    pub fn new(now: Instant, boot: Boot, policy: Policy) -> (Core, Vec<Action>) {
+        let amnesiac = boot.record.is_none();
+        let record = boot.record.unwrap_or_default();
+        let others = (0..policy.nodes.len()).map(|n| NodeId(n as u8)).filter(|n| *n != policy.me);
+        let link = |_: &String| Link { usable: false, why: "not yet open".into(), seq: 0 };
+        let groups = policy.groups.iter().map(|(n, p)| (n.clone(), Group::new(p.clone())));
+        let mut core = Core {
+            session: boot.session,
+            boot: boot.boot,
+            started: now,
+            pulse: Pulse::default(),
+            peers: others.map(|n| (n, Peer::default())).collect(),
+            groups: groups.collect(),
+            links: policy.links.iter().map(link).collect(),
+            usable_since: None,
+            starting: true,
+            going: None,
+            doubt: None,
+            store: Store {
+                durable: record.clone(),
+                record,
+                writing: None,
+                tickets: 0,
+                failed: None,
+            },
+            asked: BTreeMap::new(),
+            beat: Beat {
+                next: now,
+                now: true,
+                stamp: Instant::default(),
+                page: 0,
+                hot: BTreeMap::new(),
+            },
+            touched: BTreeSet::new(),
+            jobs: 0,
+            out: Vec::new(),
+            policy,
+        };
+        core.store.record.wishes.standby.resize(core.policy.nodes.len(), Default::default());
+        core.say(Saying::new(What::DaemonStarted, "started"));
+        if amnesiac {
+            let words = "there is no state file: nothing is taken until every node was heard";
+            core.say(Saying::new(What::Amnesia, words));
         }
+        for group in core.groups.keys().cloned().collect::<Vec<_>>() {
+            core.out.push(Action::Observe { group });
+        }
+        core.finish(now);
+        let actions = std::mem::take(&mut core.out);
+        (core, actions)
+    }
+
+    /// The whole behaviour of the program. Actions are to be carried out in order; each that can
+    /// fail comes back as an event.
+    pub fn handle(&mut self, now: Instant, event: Event) -> Vec<Action> {
+        if let Some(late) = self.pulse.beat(now, self.policy.timing.keepalive / 4) {
+            self.stalled(now, late);
+        }
+        match event {
+            Event::Wake => self.touch_restless(now),
+            Event::Heard { link, heartbeat } => self.heard(now, link, &heartbeat),
+            Event::Link { link, usable, why } => self.link_changed(now, link, usable, why),
+            Event::Persisted { ticket, result } => self.persisted(now, ticket, result),
+            Event::Observed { group, seen } => self.observed(now, &group, seen),
+            Event::Started { group, job, result } => self.started(now, &group, job, result),
+            Event::Stopped { group, job, result } => self.stopped(now, &group, job, result),
+            Event::ByHand { group, unit, verb } => self.by_hand(&group, &unit, verb),
+            Event::Asked { request, by, command } => self.ask(now, request, by, command),
+            Event::Reconfigured { policy } => self.reconfigured(*policy),
+            Event::Terminate { kind } => self.terminate(now, kind),
+            Event::Gap { lasted } => self.stalled(now, lasted.max(self.policy.timing.deadtime)),
+        }
+        self.finish(now);
+        std::mem::take(&mut self.out)
+    }
+
+    /// When [`Event::Wake`] is due next. A later one counts as a stall of this node.
+    pub fn next_wake(&self) -> Instant {
+        self.pulse.due()
+    }
+
+    /// Everything that follows from what has changed, until nothing more does.
+    fn finish(&mut self, now: Instant) {
+        self.judge_peers(now);
+        self.judge_start(now);
+        while let Some(group) = self.touched.pop_first() {
+            self.step(now, &group);
+        }
+        self.answer_asked(now);
+        self.go_away(now);
+        self.persist(now);
+        self.send(now);
+        let due = self.wake_at(now);
+        self.pulse.expect(due);
+    }
+
+    fn world(&self, now: Instant) -> World<'_> {
+        World {
+            now,
+            lived: self.pulse.lived(now),
+            me: self.policy.me,
+            policy: &self.policy,
+            peers: &self.peers,
+            groups: &self.groups,
+            wishes: &self.store.record.wishes,
+            jeopardy: &self.store.record.jeopardy,
+            ill: self.ill(),
+            doubting: self.doubt.is_some(),
+            initdead_over: self.initdead_over(now),
+            record: &self.store.record,
+            durable: &self.store.durable,
+            going: self.going.map(|g| g.kind),
+        }
+    }
+
+    fn lived(&self, now: Instant) -> Lived {
+        self.pulse.lived(now)
+    }
+
+    /// Why this node takes nothing at all.
+    fn ill(&self) -> Option<Unfit> {
+        if self.going.is_some() {
+            Some(Unfit::Leaving)
+        } else if !self.store.record.known {
+            Some(Unfit::Amnesiac)
+        } else if self.store.failed.is_some() {
+            Some(Unfit::NoState)
+        } else {
+            None
+        }
+    }
+
+    fn initdead_over(&self, now: Instant) -> bool {
+        self.usable_since.is_some_and(|since| now.since(since) >= self.policy.timing.initdead)
+    }
+
+    fn say(&mut self, saying: Saying) {
+        self.out.push(Action::Say(saying));
+    }
+
+    fn touch_all(&mut self) {
+        self.touched.extend(self.groups.keys().cloned());
+    }
+
+    /// Groups for which time alone can change something. The rest costs nothing per wake-up.
+    fn touch_restless(&mut self, now: Instant) {
+        let world = self.world(now);
+        let restless = self.groups.iter().filter(|(name, group)| {
+            let calm = match group.phase() {
+                Phase::Running => group.better.is_none() && group.failed_members().is_empty(),
+                Phase::Stopped => {
+                    group.claim.is_none()
+                        && group.quarantine.is_none()
+                        && world.heard_holder(name).is_some()
+                }
+                Phase::Starting | Phase::Stopping => true,
+                Phase::Unknown | Phase::Stuck => false,
+            };
+            !calm
+        });
+        let names: Vec<GroupName> = restless.map(|(name, _)| name.clone()).collect();
+        self.touched.extend(names);
+    }
+
+    /// A link of ours became usable or not. Carrier counts as silence on it, no more.
+    fn link_changed(&mut self, now: Instant, id: LinkId, usable: bool, why: String) {
+        let Some(link) = self.links.get_mut(usize::from(id.0)) else { return };
+        (link.usable, link.why) = (usable, why);
+        if usable {
+            self.beat.now = true;
+        }
+        match self.links.iter().any(|l| l.usable) {
+            true => self.usable_since = self.usable_since.or(Some(now)),
+            false => self.usable_since = None,
+        }
+    }
+
+    /// Our own loop did not run for so long: judge nobody by it, and after a long one nothing at
+    /// all until the peers were heard again.
+    fn stalled(&mut self, now: Instant, late: Duration) {
+        let deadtime = self.policy.timing.deadtime;
+        if late >= self.policy.timing.warntime {
+            let words = format!("this daemon did not run for {:.2} s", late.as_secs_f64());
+            self.say(Saying::new(What::Stalled, words));
+        }
+        if late < deadtime {
+            return;
+        }
+        let lived = self.lived(now);
+        for peer in self.peers.values_mut() {
+            peer.forgive(lived);
+        }
+        self.doubt = Some(now + deadtime);
+        for name in self.groups.keys() {
+            self.out.push(Action::Observe { group: name.clone() });
+        }
+        self.touch_all();
+        self.beat.now = true;
+    }
+
+    /// Is the start over: has every node been heard, or has `initdead` passed?
+    fn judge_start(&mut self, now: Instant) {
+        let all = self.peers.values().all(|p| p.session().is_some());
+        if self.starting && (all || self.initdead_over(now)) {
+            self.starting = false;
+            self.touch_all();
+        }
+        if let Some(until) = self.doubt {
+            let started = until - self.policy.timing.deadtime;
+            let fresh = |p: &Peer| p.session().is_none() || p.sign().is_some_and(|s| s > started);
+            if now >= until || self.peers.values().all(fresh) {
+                self.doubt = None;
+                self.touch_all();
+            }
+        }
+        if !self.store.record.known && all && self.peers.values().all(Peer::reported) {
+            self.store.record.known = true;
+            let new = self.peers.values().all(|p| p.mood.amnesiac);
+            let words = match new {
+                true => "every node was heard, and none has a state file: this cluster is new",
+                false => "every node was heard: its epochs are known again",
+            };
+            self.say(Saying::new(What::AmnesiaOver, words));
+            self.touch_all();
+        }
+    }
+
+    fn wake_at(&self, now: Instant) -> Instant {
+        let timing = &self.policy.timing;
+        let mut due = self.beat.next;
+        for peer in self.peers.values() {
+            if let Some(last) = peer.last_heard() {
+                let silent = self.lived(now).since(last);
+                let next = [timing.warntime, timing.deadtime].into_iter().find(|t| silent < *t);
+                due = next.map_or(due, |t| due.min(self.pulse.when(last, t)));
+            }
+        }
+        for group in self.groups.values() {
+            let claim = group.claim.as_ref().and_then(|c| c.start_at);
+            let stuck = group.stuck.as_ref().map(|s| s.retry);
+            for at in claim.into_iter().chain(stuck).filter(|at| *at > now) {
+                due = due.min(at);
+            }
+        }
+        due.max(now + Duration::from_nanos(1))
+    }
+
+    /// Whether any group here is held, or may be.
+    fn holds(&self) -> bool {
+        self.groups.values().any(|g| g.held() == Held::Yes)
     }
 }

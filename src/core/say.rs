@@ -154,6 +154,8 @@ sayings! {
     GroupWaits, "group-waits", Warning;
     /// Two nodes held the group; the lower epoch gives up.
     TwoOwners, "two-owners", Critical;
+    /// A peer that does not hear this node is about to start the group: this node stops it.
+    OwnerYields, "owner-yields", Error;
     /// Members run that nobody started for the cluster.
     StrayFound, "stray-found", Critical;
     StrayGone, "stray-gone", Notice;

@@ -1,0 +1,201 @@
+//! What this node says of itself: heartbeats, the reports in them, and what must be on disk before
+//! it may be said.
+
+use super::heartbeat::{Claim, GroupReport, Heartbeat, Held, Mood, PAGE_GROUPS};
+use super::name::{GroupName, LinkId};
+use super::policy::OnLost;
+use super::record::{GroupRecord, Record};
+use super::say::{Saying, What};
+use super::time::{Duration, Instant};
+use super::{Action, Core, STORE_RETRY, Terminate};
+
+/// Most frames for one link at one moment; more groups ride in later heartbeats.
+const FRAMES_MAX: usize = 4;
+
+impl Core {
+    /// Sends what is due: the regular heartbeat, or a change that cannot wait for it.
+    pub(super) fn send(&mut self, now: Instant) {
+        let due = now >= self.beat.next;
+        if !due && !self.beat.now {
+            return;
+        }
+        self.beat.now = false;
+        if due {
+            let keepalive = self.policy.timing.keepalive;
+            let next = self.beat.next + keepalive;
+            self.beat.next = if next > now { next } else { now + keepalive };
+        }
+        let pages = self.pages(due);
+        for page in pages {
+            for n in 0..self.links.len() {
+                self.links[n].seq += 1;
+                self.beat.stamp = now.max(self.beat.stamp + Duration::from_nanos(1));
+                let heartbeat = Box::new(self.heartbeat(now, LinkId(n as u8), &page));
+                self.out.push(Action::Send { link: LinkId(n as u8), heartbeat });
+            }
+        }
+    }
+
+    /// Which groups go into which frame: those that changed lately first, then, in a regular
+    /// heartbeat, the rest in turn.
+    fn pages(&mut self, regular: bool) -> Vec<Page> {
+        let all: Vec<GroupName> = self.groups.keys().cloned().collect();
+        let count = all.len().div_ceil(PAGE_GROUPS).max(1);
+        if count == 1 {
+            if regular {
+                self.cool();
+            }
+            return vec![Page { groups: all, page: 0, pages: 1 }];
+        }
+        let hot: Vec<GroupName> = self.beat.hot.keys().cloned().collect();
+        let chunk =
+            |c: &[GroupName]| Page { groups: c.to_vec(), page: u8::MAX, pages: count as u8 };
+        let mut pages: Vec<Page> = hot.chunks(PAGE_GROUPS).take(FRAMES_MAX).map(chunk).collect();
+        if regular || pages.is_empty() {
+            let page = usize::from(self.beat.page) % count;
+            let groups = all.chunks(PAGE_GROUPS).nth(page).unwrap_or_default().to_vec();
+            pages.push(Page { groups, page: page as u8, pages: count as u8 });
+            self.beat.page = ((page + 1) % count) as u8;
+            self.cool();
+        }
+        pages
+    }
+
+    fn cool(&mut self) {
+        self.beat.hot.retain(|_, left| {
+            *left = left.saturating_sub(1);
+            *left > 0
+        });
+    }
+
+    fn heartbeat(&self, now: Instant, link: LinkId, page: &Page) -> Heartbeat {
+        let (lived, deadtime) = (self.lived(now), self.policy.timing.deadtime);
+        let echoes = self
+            .peers
+            .iter()
+            .flat_map(|(id, peer)| peer.echoes(*id, now, peer.links_up(lived, deadtime)));
+        Heartbeat {
+            from: self.policy.me,
+            session: self.session,
+            boot: self.boot,
+            seq: self.links[usize::from(link.0)].seq,
+            link,
+            stamp: self.beat.stamp,
+            mood: self.mood(),
+            fingerprint: self.policy.fingerprint,
+            echoes: echoes.collect(),
+            wishes: self.store.durable.wishes.clone(),
+            groups: page.groups.iter().filter_map(|name| self.report(now, name)).collect(),
+            page: page.page,
+            pages: page.pages,
+        }
+    }
+
+    pub(super) fn mood(&self) -> Mood {
+        let going = self.going.map(|g| g.kind);
+        let safety = &self.policy.safety;
+        Mood {
+            starting: self.starting,
+            leaving: matches!(going, Some(Terminate::Stop | Terminate::Shutdown)),
+            shutting_down: going == Some(Terminate::Shutdown),
+            restarting: (going == Some(Terminate::Restart))
+                .then_some(self.policy.timing.restart_bound),
+            amnesiac: !self.store.durable.known,
+            doubting: self.doubt.is_some(),
+            guard_bound: (safety.on_lost == OnLost::Reboot).then_some(safety.guard_bound),
+        }
+    }
+
+    /// Epochs, claims, promises and releases are spoken of only as they are on disk.
+    fn report(&self, now: Instant, name: &GroupName) -> Option<GroupReport> {
+        let group = self.groups.get(name)?;
+        let world = self.world(now);
+        let durable: GroupRecord = self.store.durable.groups.get(name).copied().unwrap_or_default();
+        let at = group.claim.as_ref().and_then(|c| c.start_at);
+        let claim =
+            durable.claim.map(|epoch| Claim { epoch, on_silence: at.map(|a| a.since(now)) });
+        // A claim that ended with an earlier life, or was just withdrawn, is not a claim.
+        let live = |c: &Claim| {
+            group.own == Some(c.epoch) || group.claim.as_ref().is_some_and(|g| g.epoch == c.epoch)
+        };
+        let own = group.own.map(|epoch| Claim { epoch, on_silence: None });
+        let quarantine = group.quarantine.as_ref().map(|(until, _)| until.since(now));
+        let known = self.store.record.groups.get(name).and_then(|r| r.released);
+        let unwritten = known != durable.released;
+        Some(GroupReport {
+            name: name.clone(),
+            fingerprint: group.policy.fingerprint,
+            phase: group.phase(),
+            held: match group.held() {
+                // A release counts once it is on disk, not before.
+                Held::No if unwritten => Held::Yes,
+                held => held,
+            },
+            epoch: durable.epoch,
+            claim: own.or(claim.filter(live)),
+            promise: durable.promise,
+            released: durable.released,
+            voucher: None,
+            unfit: world.unfit(name),
+            quarantine: quarantine.unwrap_or(Duration::ZERO),
+            wish: durable.wish,
+        })
+    }
+
+    /// Writes down what changed, one write at a time.
+    pub(super) fn persist(&mut self, now: Instant) {
+        let store = &mut self.store;
+        let retry = store.failed.as_ref().is_some_and(|(_, at)| now < *at);
+        if store.writing.is_some() || retry || store.record == store.durable {
+            return;
+        }
+        store.tickets += 1;
+        store.record.serial += 1;
+        let record = store.record.clone();
+        store.writing = Some((store.tickets, record.clone()));
+        self.out.push(Action::Persist { ticket: store.tickets, record: Box::new(record) });
+    }
+
+    pub(super) fn persisted(&mut self, now: Instant, ticket: u64, result: Result<(), String>) {
+        let Some((_, record)) = self.store.writing.take_if(|(t, _)| *t == ticket) else { return };
+        match result {
+            Ok(()) => {
+                self.changed_on_disk(&record);
+                self.store.durable = record;
+                if self.store.failed.take().is_some() {
+                    self.touch_all();
+                }
+            }
+            Err(why) => {
+                if self.store.failed.is_none() {
+                    let words = format!("{why}: what runs goes on, nothing new is taken");
+                    self.say(Saying::new(What::StateFailed, words));
+                }
+                self.store.failed = Some((why, now + STORE_RETRY));
+                self.touch_all();
+            }
+        }
+    }
+
+    /// What became sayable is said at once, and what waited for it looks again.
+    fn changed_on_disk(&mut self, record: &Record) {
+        let names: Vec<GroupName> = self.groups.keys().cloned().collect();
+        for name in names {
+            if record.groups.get(&name) != self.store.durable.groups.get(&name) {
+                self.heat(&name);
+                self.touched.insert(name);
+            }
+        }
+        if record.wishes != self.store.durable.wishes || record.known != self.store.durable.known {
+            self.beat.now = true;
+        }
+    }
+}
+
+/// One frame's share of the group table.
+struct Page {
+    groups: Vec<GroupName>,
+    /// `u8::MAX`: an extra frame with what changed, no page of the table.
+    page: u8,
+    pages: u8,
+}

@@ -1,0 +1,243 @@
+//! The kinds of proof that another node does not run a group, and when each holds
+//! (hafailover-protocol(7), "Evidence"). Pure: what is known goes in, a verdict with its words
+//! comes out.
+
+use super::heartbeat::{GroupReport, Held, Phase, Unfit};
+use super::name::{Epoch, GroupName, NodeId};
+use super::peer::Peer;
+use super::policy::OnSilence;
+use super::time::Duration;
+use super::view::Presence;
+use super::world::World;
+use std::fmt;
+
+/// Proof that one other node does not run the group, for one claim.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Evidence {
+    /// The peer is alive, does not hold the group and promised this claim.
+    Promise,
+    /// The peer released it and named us; or it left the cluster holding nothing.
+    Released,
+    /// The peer was powered off, or cut from the storage, after its last sign of life.
+    Fenced,
+    /// An arbiter granted us this epoch and the old owner's time is over.
+    Expired,
+    /// Nothing heard for `deadtime`, and silence is accepted as proof.
+    Silent { since: Duration, links: usize },
+    /// Nothing heard since our session began, for `initdead`.
+    Unseen,
+    /// A person said that it is down.
+    Operator { by: String },
+}
+
+impl Evidence {
+    /// Whether it rests on silence: such a claim is announced before it is acted on.
+    pub fn by_silence(&self) -> bool {
+        match self {
+            Evidence::Silent { .. } | Evidence::Unseen => true,
+            Evidence::Promise
+            | Evidence::Released
+            | Evidence::Fenced
+            | Evidence::Expired
+            | Evidence::Operator { .. } => false,
+        }
+    }
+}
+
+impl fmt::Display for Evidence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Evidence::Silent { since, links } => {
+                write!(f, "Silent({:.1}s,{links} links)", since.as_secs_f64())
+            }
+            Evidence::Operator { by } => write!(f, "Operator({by})"),
+            Evidence::Promise => f.write_str("Promise"),
+            Evidence::Released => f.write_str("Released"),
+            Evidence::Fenced => f.write_str("Fenced"),
+            Evidence::Expired => f.write_str("Expired"),
+            Evidence::Unseen => f.write_str("Unseen"),
+        }
+    }
+}
+
+/// What is still missing against a node.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Missing {
+    /// It will come by itself: the peer is alive and has not yet answered.
+    Promise,
+    /// A rule forbids it, or it needs a person; in words, with what to do.
+    Barred(String),
+}
+
+/// The evidence against `peer` for a claim on `group`, as it stands now. Without a `claim`: what
+/// could be had if we claimed.
+pub fn against(
+    world: &World,
+    group: &GroupName,
+    peer: NodeId,
+    claim: Option<Epoch>,
+) -> Result<Evidence, Missing> {
+    let state = world.peer(peer);
+    let name = world.name(peer);
+    match world.presence(peer) {
+        Presence::This => unreachable!("no node gathers evidence against itself"),
+        Presence::Alive => alive(world, group, state, claim, name),
+        Presence::Late if state.hears_us() => alive(world, group, state, claim, name),
+        Presence::Late => Err(Missing::Promise),
+        Presence::Deaf => Err(Missing::Barred(format!(
+            "{name} is heard but does not hear this node: mend the link from here to {name}"
+        ))),
+        Presence::Silent => silent(world, group, peer),
+        Presence::Unseen => unseen(world, peer),
+    }
+}
+
+fn alive(
+    world: &World,
+    group: &GroupName,
+    peer: &Peer,
+    claim: Option<Epoch>,
+    name: &str,
+) -> Result<Evidence, Missing> {
+    let barred = |words: String| Err(Missing::Barred(words));
+    let Some(report) = peer.reports.get(group) else {
+        return barred(format!(
+            "{name} does not know {group}: install the same {group}.target there and run \
+             systemctl enable {group}.target on {name}"
+        ));
+    };
+    match report.held {
+        Held::Yes => return barred(format!("{name} holds it ({})", phase_word(report.phase))),
+        Held::Unknown if report.unfit == Some(Unfit::Stray) => {
+            return barred(format!(
+                "members of {group} run on {name} though nobody started them for the cluster: on \
+                 {name}, hafailover clear {group} stops them, hafailover adopt {group} keeps them"
+            ));
+        }
+        Held::Unknown => {
+            return barred(format!(
+                "{name} cannot say that it does not run it: see hafailover status on {name}"
+            ));
+        }
+        Held::No => {}
+    }
+    if report.fingerprint != world.group(group).policy.fingerprint {
+        return barred(format!("{name} has other settings for {group}: make the files equal"));
+    }
+    if peer.mood.amnesiac {
+        return barred(format!("{name} has lost its state and has not yet learned it again"));
+    }
+    let Some(claim) = claim else { return Ok(Evidence::Promise) };
+    if report.promise == Some(claim) {
+        let released = report.released.is_some_and(|r| r.successor == Some(world.me));
+        return Ok(if released { Evidence::Released } else { Evidence::Promise });
+    }
+    Err(Missing::Promise)
+}
+
+fn phase_word(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Unknown => "unknown",
+        Phase::Stopped => "stopped",
+        Phase::Starting => "starting",
+        Phase::Running => "running",
+        Phase::Stopping => "stopping",
+        Phase::Stuck => "stuck: a stop failed",
+    }
+}
+
+/// Silence proves nothing by itself; the configuration may accept it within these rules.
+fn silent(world: &World, group: &GroupName, id: NodeId) -> Result<Evidence, Missing> {
+    let peer = world.peer(id);
+    let name = world.name(id);
+    let since = peer.silent_for(world.lived).unwrap_or_default();
+    if let Some(by) = &peer.confirmed_down {
+        return Ok(Evidence::Operator { by: by.clone() });
+    }
+    let report = peer.reports.get(group);
+    if peer.mood.leaving && report.is_some_and(|r| r.held == Held::No) {
+        return Ok(Evidence::Released);
+    }
+    let confirm = format!("if {name} is surely off: hafailover confirm-down {name}");
+    let barred = |words: String| Err(Missing::Barred(format!("{words}; {confirm}")));
+    let links = peer.links_at_silence(world.policy.timing.deadtime);
+    if let Some(words) = world.no_silence(id) {
+        return barred(words);
+    }
+    if world.policy.safety.silence == OnSilence::Hold {
+        return barred(format!(
+            "{name} is silent, and silence = \"hold\" does not take silence as proof"
+        ));
+    }
+    if world.disarmed_at(id) {
+        return barred(format!(
+            "{name} fell silent when only one link to it was left (last-link = \"hold\")"
+        ));
+    }
+    if let Some(left) = bound_left(world, peer, report, since) {
+        return barred(left);
+    }
+    Ok(Evidence::Silent { since, links })
+}
+
+/// A peer that last said that it was going, stopping or restarting is not judged by `deadtime`
+/// alone. `None`: its time is over.
+fn bound_left(
+    world: &World,
+    peer: &Peer,
+    report: Option<&GroupReport>,
+    since: Duration,
+) -> Option<String> {
+    let deadtime = world.policy.timing.deadtime;
+    if let Some(bound) = peer.mood.restarting
+        && since < deadtime + bound
+    {
+        return Some("it said that its daemon restarts, and its time is not over".into());
+    }
+    let held = report.is_none_or(|r| r.held != Held::No);
+    let ending = report.is_some_and(|r| matches!(r.phase, Phase::Stopping | Phase::Stuck));
+    let cared = report.is_some_and(|r| r.wish.value.maintenance);
+    let going = peer.mood.leaving || peer.mood.shutting_down || world.wishes.maintenance.value;
+    if !(held && (ending || going || cared)) {
+        return None;
+    }
+    match peer.mood.guard_bound {
+        None => {
+            Some("it was last heard stopping, leaving or in maintenance while it held it".into())
+        }
+        Some(bound) if since < deadtime + bound => Some(format!(
+            "it was last heard stopping or leaving while it held it: its guard needs up to {:.0} s",
+            (deadtime + bound).as_secs_f64()
+        )),
+        Some(_) => None,
+    }
+}
+
+/// Never heard since our session began: how a single node starts alone.
+fn unseen(world: &World, id: NodeId) -> Result<Evidence, Missing> {
+    let name = world.name(id);
+    if let Some(by) = &world.peer(id).confirmed_down {
+        return Ok(Evidence::Operator { by: by.clone() });
+    }
+    let confirm = format!("if {name} is surely off: hafailover confirm-down {name}");
+    let barred = |words: String| Err(Missing::Barred(format!("{words}; {confirm}")));
+    if let Some(words) = world.no_silence(id) {
+        return barred(words);
+    }
+    if world.policy.safety.unseen == OnSilence::Hold {
+        return barred(format!(
+            "{name} has not been heard since this daemon started, and the configuration does not \
+             take that as proof"
+        ));
+    }
+    if world.jeopardy.contains(&id) && world.policy.safety.last_link == OnSilence::Hold {
+        return barred(format!(
+            "{name} has not been heard since this daemon started, and before that only one link \
+             to it was left"
+        ));
+    }
+    match world.initdead_over {
+        true => Ok(Evidence::Unseen),
+        false => barred(format!("{name} has not been heard yet, and initdead is not over")),
+    }
+}

@@ -1,0 +1,223 @@
+//! One group on this node: its phase, what was seen of its members, what is under way. Changes
+//! phase in one place only, with a reason.
+//!
+//! ```text
+//!             seen idle                 evidence              every member well
+//!  Unknown ──────────────► Stopped ───────────────► Starting ─────────────────► Running
+//!     │                       ▲  ▲                     │                          │
+//!     │ found running         │  │ verified            │ failed, or not wanted    │ not wanted
+//!     ├──────────────────► Running                     ▼                          ▼
+//!     │ found half started    │  └──────────────── Stopping ◄─────────────────────┘
+//!     └──────────────────► Stopping                 ▲  │ a stop failed
+//!                                                   │  ▼
+//!                                                  Stuck      (still held)
+//! ```
+//!
+//! Everything but `Stopped` is held.
+
+use super::event::{Member, MemberState, Observation};
+use super::evidence::Evidence;
+use super::heartbeat::{Held, Phase};
+use super::name::{Epoch, NodeId};
+use super::policy::GroupPolicy;
+use super::say::{Saying, What};
+use super::time::{Duration, Instant};
+
+/// How long after a failed stop it is tried again by itself.
+pub const STUCK_RETRY: Duration = Duration::from_secs(1);
+/// Failures remembered; more say nothing new.
+const FAILURES_MAX: usize = 64;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Group {
+    pub policy: GroupPolicy,
+    /// No longer enabled here, but not yet verified stopped.
+    pub retired: bool,
+    phase: Phase,
+    pub seen: Option<Observation>,
+    /// `seen` was read after our last job ended: its failures are failures.
+    pub fresh: bool,
+    /// The epoch by which it is held here.
+    pub own: Option<Epoch>,
+    /// Claimed, but not yet held.
+    pub claim: Option<Claim>,
+    /// The job the io layer is at.
+    pub job: Option<Job>,
+    /// Why it is being stopped, and for whom.
+    pub stopping: Option<Stopping>,
+    /// When members failed here, within the policy's window.
+    pub failures: Vec<Instant>,
+    pub quarantine: Option<(Instant, String)>,
+    pub degraded: Option<String>,
+    pub stuck: Option<Stuck>,
+    /// Members found running that nobody started for the cluster.
+    pub strays: Vec<String>,
+    /// A person asked to make the strays the group.
+    pub adopting: bool,
+    /// By what this node holds it.
+    pub evidence: Vec<(NodeId, Evidence)>,
+    /// A better node has been fit since then.
+    pub better: Option<(NodeId, Instant)>,
+    /// What it waits for, as last told.
+    pub told_waits: String,
+    /// What a stuck stop was last told as.
+    pub told_stuck: String,
+    /// Other holders that were told of.
+    pub told_other: Option<NodeId>,
+    pub told_carrier: bool,
+    /// How long the last owner was missed before this node claimed.
+    pub detect: Option<Duration>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Claim {
+    pub epoch: Epoch,
+    pub since: Instant,
+    /// With evidence of silence: not before this.
+    pub start_at: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Job {
+    pub id: u64,
+    pub since: Instant,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Stopping {
+    pub reason: String,
+    pub successor: Option<NodeId>,
+    pub since: Instant,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Stuck {
+    pub why: String,
+    pub holders: Vec<String>,
+    pub retry: Instant,
+}
+
+impl Group {
+    pub fn new(policy: GroupPolicy) -> Group {
+        Group {
+            policy,
+            retired: false,
+            phase: Phase::Unknown,
+            seen: None,
+            fresh: false,
+            own: None,
+            claim: None,
+            job: None,
+            stopping: None,
+            failures: Vec::new(),
+            quarantine: None,
+            degraded: None,
+            stuck: None,
+            strays: Vec::new(),
+            adopting: false,
+            evidence: Vec::new(),
+            better: None,
+            told_waits: String::new(),
+            told_stuck: String::new(),
+            told_other: None,
+            told_carrier: false,
+            detect: None,
+        }
+    }
+
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// The only place where a phase changes. Returns what to tell.
+    pub fn go(&mut self, to: Phase, reason: &str) -> Saying {
+        let from = self.phase;
+        assert!(allowed(from, to), "no way from {from:?} to {to:?} ({reason})");
+        self.phase = to;
+        if to != Phase::Stuck {
+            self.stuck = None;
+        }
+        if to == Phase::Stopped {
+            (self.own, self.stopping, self.degraded) = (None, None, None);
+            self.evidence.clear();
+            self.told_stuck.clear();
+        }
+        let name = |p: Phase| format!("{p:?}").to_lowercase();
+        Saying::new(What::GroupPhase, reason).from_to(name(from), name(to))
+    }
+
+    /// From before the token is written until the release is verified; also while members run
+    /// that nobody started, and while nothing is known.
+    pub fn held(&self) -> Held {
+        match self.phase {
+            Phase::Stopped if self.strays.is_empty() => Held::No,
+            Phase::Stopped | Phase::Unknown => Held::Unknown,
+            Phase::Starting | Phase::Running | Phase::Stopping | Phase::Stuck => Held::Yes,
+        }
+    }
+
+    /// Hard members that are down although nobody stopped them and systemd does not bring them
+    /// back.
+    pub fn failed_members(&self) -> Vec<&Member> {
+        let down = |m: &&Member| matches!(m.state, MemberState::Failed | MemberState::Inactive);
+        self.members().iter().filter(|m| m.hard && !m.by_hand).filter(down).collect()
+    }
+
+    /// Why it runs without some member: a soft one failed, or a person stopped one.
+    pub fn shortcoming(&self) -> Option<String> {
+        let down = |m: &&Member| matches!(m.state, MemberState::Failed | MemberState::Inactive);
+        let lacking = self.members().iter().filter(down).filter(|m| m.by_hand || !m.hard);
+        let word = |m: &Member| match (m.by_hand, m.state) {
+            (true, _) => format!("{} was stopped by hand", m.unit),
+            (false, MemberState::Failed) => format!("{} failed ({})", m.unit, m.result),
+            (false, _) => format!("{} is not running", m.unit),
+        };
+        let words: Vec<String> = lacking.map(word).collect();
+        (!words.is_empty()).then(|| words.join(", "))
+    }
+
+    pub fn members(&self) -> &[Member] {
+        self.seen.as_ref().map(|s| s.members.as_slice()).unwrap_or_default()
+    }
+
+    /// Units that are not down, and what the kernel holds beside them.
+    pub fn traces(&self) -> Vec<String> {
+        let Some(seen) = &self.seen else { return Vec::new() };
+        let up = |m: &&Member| !matches!(m.state, MemberState::Inactive | MemberState::Failed);
+        let units = seen.members.iter().filter(up).map(|m| m.unit.clone());
+        units.chain(seen.leftovers.iter().cloned()).collect()
+    }
+
+    /// Remembers a failure here, and forgets those that are out of the window.
+    pub fn count_failure(&mut self, now: Instant) {
+        let window = self.policy.retry_window;
+        self.failures.retain(|at| now.since(*at) < window);
+        if self.failures.len() < FAILURES_MAX {
+            self.failures.push(now);
+        }
+    }
+
+    pub fn quarantined(&self, now: Instant) -> bool {
+        self.quarantine.as_ref().is_some_and(|(until, _)| now < *until)
+    }
+}
+
+fn allowed(from: Phase, to: Phase) -> bool {
+    match (from, to) {
+        (Phase::Unknown, Phase::Stopped | Phase::Running | Phase::Stopping) => true,
+        (Phase::Stopped, Phase::Starting | Phase::Stopping) => true,
+        (Phase::Starting, Phase::Running | Phase::Stopping) => true,
+        (Phase::Running, Phase::Stopping) => true,
+        (Phase::Stopping, Phase::Stopped | Phase::Stuck) => true,
+        (Phase::Stuck, Phase::Stopping) => true,
+        (
+            Phase::Unknown
+            | Phase::Stopped
+            | Phase::Starting
+            | Phase::Running
+            | Phase::Stopping
+            | Phase::Stuck,
+            _,
+        ) => false,
+    }
+}

@@ -1,0 +1,229 @@
+//! What a heartbeat and its absence change: peers, links, wishes, epochs.
+
+use super::heartbeat::{Heartbeat, Phase};
+use super::name::{LinkId, NodeId};
+use super::say::{Saying, What};
+use super::time::Instant;
+use super::view::Presence;
+use super::{Action, Core};
+
+/// How many heartbeats a change rides in at least, beside the one sent at once.
+pub const HOT_BEATS: u8 = 5;
+
+impl Core {
+    pub(super) fn heard(&mut self, now: Instant, link: LinkId, beat: &Heartbeat) {
+        let lived = self.lived(now);
+        let us = (self.policy.me, self.session);
+        let Some(peer) = self.peers.get_mut(&beat.from) else { return };
+        let before = peer.presence(now, lived, &self.policy.timing);
+        let news = peer.hear(now, lived, link, us, beat, self.policy.timing.deadtime);
+        if news.challenge || news.new_session {
+            self.beat.now = true;
+        }
+        if news.challenge {
+            return;
+        }
+        let after = peer.presence(now, lived, &self.policy.timing);
+        self.judge_redundancy(now, beat.from);
+        if before != after || news.new_session {
+            self.touch_all();
+        }
+        self.learn_wishes(beat);
+        self.learn_epochs(beat);
+        self.touched.extend(news.changed);
+        let differs = beat.fingerprint != self.policy.fingerprint;
+        let told = &mut self.peers.get_mut(&beat.from).expect("heard above").told;
+        if differs != told.differs {
+            told.differs = differs;
+            if differs {
+                let words = "its hafailover.toml says something else: make the files equal and \
+                             run systemctl reload hafailover";
+                self.say(Saying::new(What::PeerDiffers, words).peer(beat.from));
+            }
+        }
+    }
+
+    /// A wish is a register: the highest version wins everywhere.
+    fn learn_wishes(&mut self, beat: &Heartbeat) {
+        let wishes = &mut self.store.record.wishes;
+        let mut news = wishes.maintenance.merge(&beat.wishes.maintenance);
+        for (mine, theirs) in wishes.standby.iter_mut().zip(&beat.wishes.standby) {
+            news |= mine.merge(theirs);
+        }
+        if news {
+            self.touch_all();
+        }
+        for report in &beat.groups {
+            if !self.groups.contains_key(&report.name) {
+                continue;
+            }
+            let record = self.store.record.groups.entry(report.name.clone()).or_default();
+            let old = record.wish.value;
+            if record.wish.merge(&report.wish) {
+                let new = record.wish.value;
+                if !new.down && new.move_to.is_none() && new.maintenance == old.maintenance {
+                    self.lift_quarantine(&report.name.clone(), "cleared by operator");
+                }
+                self.touched.insert(report.name.clone());
+            }
+        }
+    }
+
+    /// The highest epoch anybody speaks of; an old state file is so found out and mended.
+    fn learn_epochs(&mut self, beat: &Heartbeat) {
+        for report in &beat.groups {
+            if !self.groups.contains_key(&report.name) {
+                continue;
+            }
+            let spoken = [Some(report.epoch), report.claim.map(|c| c.epoch), report.promise];
+            let top = spoken.into_iter().flatten().max().unwrap_or_default();
+            let record = self.store.record.groups.entry(report.name.clone()).or_default();
+            if top > record.epoch {
+                record.epoch = top;
+                self.touched.insert(report.name.clone());
+            }
+        }
+    }
+
+    /// Presence by time: tells every change once, and lets every group look again.
+    pub(super) fn judge_peers(&mut self, now: Instant) {
+        let lived = self.lived(now);
+        let ids: Vec<NodeId> = self.peers.keys().copied().collect();
+        for id in ids {
+            self.judge_links(now, id);
+            let peer = self.peers.get_mut(&id).expect("ids are its keys");
+            let presence = peer.presence(now, lived, &self.policy.timing);
+            let going = peer.mood.leaving || peer.mood.restarting.is_some();
+            let gap = peer.silent_for(lived).unwrap_or_default().as_secs_f64();
+            let told = peer.told.presence.replace(presence);
+            let was_alive = peer.told.alive;
+            if presence != Presence::Late {
+                peer.told.alive = presence == Presence::Alive;
+            }
+            let told_going = std::mem::replace(&mut peer.told.going, going);
+            if going && !told_going {
+                let words = match peer.mood.restarting {
+                    Some(_) => "its daemon restarts; its groups run on",
+                    None => "its daemon leaves; it gives its groups away",
+                };
+                self.say(Saying::new(What::PeerLeaving, words).peer(id));
+            }
+            if told == Some(presence) || (told.is_none() && presence == Presence::Unseen) {
+                continue;
+            }
+            self.touch_all();
+            // Others wait for us to say that we no longer hear it.
+            self.beat.now |= presence == Presence::Silent;
+            let saying = match presence {
+                Presence::Alive if told == Some(Presence::Late) && was_alive => continue,
+                Presence::Alive => Saying::new(What::PeerAlive, "it is heard and hears this node"),
+                Presence::Deaf => Saying::new(
+                    What::PeerDeaf,
+                    "it is heard but does not hear this node: look at the cables and the \
+                     firewall from here to it",
+                ),
+                Presence::Late if told != Some(Presence::Alive) => continue,
+                Presence::Late => {
+                    Saying::new(What::PeerLate, format!("nothing heard for {gap:.2} s"))
+                }
+                Presence::Silent => {
+                    Saying::new(What::PeerSilent, format!("nothing heard for {gap:.2} s"))
+                }
+                Presence::Unseen | Presence::This => continue,
+            };
+            self.say(saying.peer(id));
+        }
+    }
+
+    /// One link towards one peer: up when the peer was heard on it within `deadtime`.
+    fn judge_links(&mut self, now: Instant, id: NodeId) {
+        let (lived, deadtime) = (self.lived(now), self.policy.timing.deadtime);
+        for n in 0..self.links.len() {
+            let link = LinkId(n as u8);
+            let peer = self.peers.get_mut(&id).expect("called for known peers");
+            let Some(last) = peer.heard_on(link) else { continue };
+            let up = lived.since(last) < deadtime;
+            if peer.told.links.insert(link, up) == Some(up) {
+                continue;
+            }
+            let mut saying = match up {
+                true => Saying::new(What::LinkUp, "heartbeats come in on it"),
+                false => {
+                    let own = &self.links[n];
+                    let why = if own.usable { "no heartbeat came in on it" } else { &own.why };
+                    Saying::new(
+                        What::LinkDown,
+                        format!("{why} for {:.1} s", deadtime.as_secs_f64()),
+                    )
+                }
+            };
+            saying.link = Some(link);
+            self.say(saying.peer(id));
+        }
+    }
+
+    /// Redundancy is judged when a peer is heard, so that its death, which silences all links
+    /// nearly at once, is not taken for the loss of one of them.
+    fn judge_redundancy(&mut self, now: Instant, id: NodeId) {
+        if self.links.len() < 2 {
+            return;
+        }
+        let (lived, deadtime) = (self.lived(now), self.policy.timing.deadtime);
+        let peer = self.peers.get_mut(&id).expect("called for known peers");
+        let up = peer.links_up(lived, deadtime);
+        let redundant = up.len() >= 2;
+        // Its links come up one after the other, and go down within one deadtime when it dies.
+        let young = peer.heard_for(now) < deadtime;
+        if peer.told.redundant == Some(redundant) || (young && !redundant) {
+            return;
+        }
+        let first = peer.told.redundant.replace(redundant).is_none();
+        if redundant {
+            self.store.record.jeopardy.remove(&id);
+            if !first {
+                let words = "two or more links work again: a takeover is possible";
+                self.say(Saying::new(What::RedundancyBack, words).peer(id));
+            }
+        } else {
+            self.store.record.jeopardy.insert(id);
+            let left = (0..16).map(LinkId).find(|l| up.contains(*l));
+            let name = left.and_then(|l| self.policy.links.get(usize::from(l.0)));
+            let words = format!(
+                "only {} is left: {}",
+                name.map_or("one link", String::as_str),
+                match self.policy.safety.last_link {
+                    super::policy::OnSilence::Hold =>
+                        "failover is disarmed until another link works",
+                    super::policy::OnSilence::Takeover =>
+                        "its loss will be taken for the peer's death (last-link = \"takeover\")",
+                }
+            );
+            self.say(Saying::new(What::RedundancyLost, words).peer(id));
+        }
+        self.touch_all();
+    }
+
+    /// Two nodes have the group and this one stays: tell it, and announce the addresses, now and
+    /// when the other has let go.
+    pub(super) fn watch_other_holders(&mut self, now: Instant, name: &super::GroupName) {
+        let world = self.world(now);
+        let own = world.group(name).own;
+        let lesser = |p: &NodeId| {
+            let claim = world.peer(*p).reports.get(name).and_then(|r| r.claim);
+            claim.is_none_or(|c| Some(c.epoch) < own)
+        };
+        let holder = world.heard_holder(name).filter(lesser);
+        let group = self.group_mut(name);
+        if group.phase() != Phase::Running || holder == group.told_other {
+            return;
+        }
+        group.told_other = holder;
+        self.out.push(Action::Announce { group: name.clone() });
+        if let Some(peer) = holder {
+            let words = "both nodes hold it; the higher epoch, this one, keeps it";
+            let mut saying = Saying::new(What::TwoOwners, words).group(name).peer(peer);
+            saying.epoch = own;
+            self.say(saying);
+        }
+    }
+}

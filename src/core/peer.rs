@@ -1,0 +1,238 @@
+//! What we believe about one peer from all its links together. Learns from heartbeats; decides
+//! nothing about groups.
+
+use super::detector::Lived;
+use super::heartbeat::{Echo, GroupReport, Heartbeat, Mood};
+use super::name::{GroupName, LinkId, LinkSet, NodeId, Session};
+use super::policy::Timing;
+use super::time::{Duration, Instant};
+use super::view::Presence;
+use std::collections::BTreeMap;
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Peer {
+    /// The life of the peer that passed our challenge; `None`: never heard.
+    session: Option<Session>,
+    /// A life that was heard but has not yet shown that it hears us now.
+    candidate: Option<Stamp>,
+    /// The newest stamp of the accepted session, to be echoed.
+    newest: Option<Stamp>,
+    /// By link: when it was last heard there.
+    heard: BTreeMap<LinkId, Lived>,
+    /// When it was first heard after it had not been heard for `deadtime`, or ever.
+    since: Option<Instant>,
+    /// The newest of our stamps that it echoed: its last sign of life on our clock.
+    sign: Option<Instant>,
+    /// The links on which it says it hears us.
+    hears_us: LinkSet,
+    /// The peers it says it hears.
+    hears: Vec<NodeId>,
+    pub mood: Mood,
+    pub fingerprint: u64,
+    pub reports: BTreeMap<GroupName, GroupReport>,
+    /// Pages of its group table that were seen, and how many there are.
+    pages: (u32, u8),
+    /// A person said that it is down; void as soon as it is heard.
+    pub confirmed_down: Option<String>,
+    /// What was last said of it and of its links, so that only changes are told.
+    pub told: Told,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Stamp {
+    session: Session,
+    stamp: Instant,
+    arrived: Instant,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Told {
+    pub presence: Option<Presence>,
+    /// The last presence but `Late` was `Alive`: a late heartbeat's end is not told.
+    pub alive: bool,
+    pub links: BTreeMap<LinkId, bool>,
+    pub redundant: Option<bool>,
+    pub differs: bool,
+    pub going: bool,
+}
+
+/// What a heartbeat changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// The session is new and has not yet passed the challenge: nothing in it counts.
+    pub challenge: bool,
+    /// A new session passed the challenge with this heartbeat.
+    pub new_session: bool,
+    /// Groups whose report changed.
+    pub changed: Vec<GroupName>,
+}
+
+impl Peer {
+    /// Takes in a heartbeat that `wire` found genuine and fresh.
+    pub fn hear(
+        &mut self,
+        now: Instant,
+        lived: Lived,
+        link: LinkId,
+        me: (NodeId, Session),
+        beat: &Heartbeat,
+        deadtime: Duration,
+    ) -> Heard {
+        let mut heard = Heard::default();
+        let echo = beat.echoes.iter().find(|e| e.peer == me.0 && e.session == me.1);
+        let stamp = Stamp { session: beat.session, stamp: beat.stamp, arrived: now };
+        if self.session != Some(beat.session) {
+            if echo.is_none() {
+                self.candidate = Some(stamp);
+                return Heard { challenge: true, ..heard };
+            }
+            heard.new_session = true;
+            let told = std::mem::take(&mut self.told);
+            *self = Peer { session: Some(beat.session), told, ..Peer::default() };
+        }
+        self.confirmed_down = None;
+        if self.silent_for(lived).is_none_or(|silent| silent >= deadtime) {
+            self.since = Some(now);
+        }
+        self.heard.insert(link, lived);
+        if self.newest.is_none_or(|n| n.stamp < beat.stamp) {
+            self.newest = Some(stamp);
+            self.learn(me, beat, &mut heard);
+        }
+        if let Some(echo) = echo {
+            self.sign = self.sign.max(Some(echo.stamp));
+        }
+        heard
+    }
+
+    /// Only from a heartbeat newer than all before it: an older one, come late over a slow link,
+    /// must not bring back an old state.
+    fn learn(&mut self, me: (NodeId, Session), beat: &Heartbeat, heard: &mut Heard) {
+        self.mood = beat.mood;
+        self.fingerprint = beat.fingerprint;
+        let hears = beat.echoes.iter().filter(|e| !e.links.is_empty());
+        self.hears = hears.clone().map(|e| e.peer).collect();
+        let us = hears.filter(|e| (e.peer, e.session) == me).map(|e| e.links).next();
+        self.hears_us = us.unwrap_or_default();
+        if self.pages.1 != beat.pages {
+            self.pages = (0, beat.pages);
+        }
+        self.pages.0 |= 1u32.checked_shl(u32::from(beat.page)).unwrap_or(0);
+        for report in &beat.groups {
+            let old = self.reports.get(&report.name);
+            if old.is_none_or(|old| !same(old, report)) {
+                heard.changed.push(report.name.clone());
+            }
+            self.reports.insert(report.name.clone(), report.clone());
+        }
+    }
+
+    pub fn presence(&self, now: Instant, lived: Lived, timing: &Timing) -> Presence {
+        let Some(silent) = self.silent_for(lived) else { return Presence::Unseen };
+        if silent >= timing.deadtime {
+            return Presence::Silent;
+        }
+        if silent >= timing.warntime {
+            return Presence::Late;
+        }
+        let fresh = self.sign.is_some_and(|s| now.since(s) < timing.deadtime);
+        match fresh && !self.hears_us.is_empty() {
+            true => Presence::Alive,
+            // Its answer to our first heartbeats may still be on the way.
+            false if self.heard_for(now) < timing.warntime => Presence::Late,
+            false => Presence::Deaf,
+        }
+    }
+
+    /// How long it has been heard without a break of `deadtime`.
+    pub fn heard_for(&self, now: Instant) -> Duration {
+        self.since.map(|since| now.since(since)).unwrap_or_default()
+    }
+
+    /// How long nothing was heard on any link; `None`: never heard.
+    pub fn silent_for(&self, lived: Lived) -> Option<Duration> {
+        self.heard.values().max().map(|last| lived.since(*last))
+    }
+
+    pub fn last_heard(&self) -> Option<Lived> {
+        self.heard.values().max().copied()
+    }
+
+    pub fn heard_on(&self, link: LinkId) -> Option<Lived> {
+        self.heard.get(&link).copied()
+    }
+
+    /// Links that were up when the silence began: heard within one `deadtime` of the last one.
+    pub fn links_at_silence(&self, deadtime: Duration) -> usize {
+        let Some(last) = self.last_heard() else { return 0 };
+        self.heard.values().filter(|l| last.since(**l) < deadtime).count()
+    }
+
+    pub fn links_up(&self, lived: Lived, deadtime: Duration) -> LinkSet {
+        let mut up = LinkSet::default();
+        for (link, last) in &self.heard {
+            if lived.since(*last) < deadtime {
+                up.insert(*link);
+            }
+        }
+        up
+    }
+
+    /// After a stall nothing that was missed counts as silence.
+    pub fn forgive(&mut self, lived: Lived) {
+        if let Some(newest) = self.last_heard() {
+            for last in self.heard.values_mut() {
+                *last = last.later(lived.since(newest));
+            }
+        }
+    }
+
+    /// Whether its whole group table was seen in this session.
+    pub fn reported(&self) -> bool {
+        let all = 1u32.checked_shl(u32::from(self.pages.1)).map_or(u32::MAX, |b| b - 1);
+        self.session.is_some() && self.pages.1 > 0 && self.pages.0 & all == all
+    }
+
+    pub fn hears_us(&self) -> bool {
+        !self.hears_us.is_empty()
+    }
+
+    pub fn hears(&self, other: NodeId) -> bool {
+        self.hears.contains(&other)
+    }
+
+    pub fn session(&self) -> Option<Session> {
+        self.session
+    }
+
+    pub fn sign(&self) -> Option<Instant> {
+        self.sign
+    }
+
+    /// What we answer to it: the newest stamp of the life it leads, and of one that has yet to
+    /// prove itself. Both, so that a recording of an old life cannot silence our answers.
+    pub fn echoes(&self, peer: NodeId, now: Instant, up: LinkSet) -> Vec<Echo> {
+        let echo = |stamp: &Stamp, links| Echo {
+            peer,
+            session: stamp.session,
+            stamp: stamp.stamp,
+            age: now.since(stamp.arrived),
+            links,
+        };
+        let newest = self.newest.iter().map(|s| echo(s, up));
+        newest.chain(self.candidate.iter().map(|s| echo(s, LinkSet(0)))).collect()
+    }
+}
+
+/// Equal but for what runs down by itself.
+fn same(a: &GroupReport, b: &GroupReport) -> bool {
+    let still = |r: &GroupReport| GroupReport {
+        quarantine: Duration::ZERO,
+        claim: r.claim.map(|c| super::heartbeat::Claim {
+            on_silence: c.on_silence.map(|_| Duration::ZERO),
+            ..c
+        }),
+        ..r.clone()
+    };
+    still(a) == still(b)
+}

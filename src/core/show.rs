@@ -1,0 +1,207 @@
+//! The core shown to people: `status` and `explain` are this value printed.
+
+use super::ask::owner;
+use super::heartbeat::{Held, Phase};
+use super::name::{GroupName, LinkId, NodeId};
+use super::ownership;
+use super::policy::OnSilence;
+use super::time::Instant;
+use super::view::{GroupNodeView, GroupView, LinkView, NodeView, Presence, View};
+use super::world::World;
+use super::{Core, ownership::Decision};
+
+impl Core {
+    pub fn view(&self, now: Instant) -> View {
+        let world = self.world(now);
+        let nodes = (0..self.policy.nodes.len()).map(|n| self.node_view(&world, NodeId(n as u8)));
+        let disarmed = self.disarmed(&world);
+        View {
+            me: self.policy.me,
+            nodes: nodes.collect(),
+            links: self.policy.links.clone(),
+            groups: self.groups.keys().map(|name| self.group_view(&world, name)).collect(),
+            maintenance: world.wishes.maintenance.value,
+            warnings: self.warnings(&world, &disarmed),
+            disarmed,
+        }
+    }
+
+    fn node_view(&self, world: &World, id: NodeId) -> NodeView {
+        let me = id == self.policy.me;
+        let peer = (!me).then(|| world.peer(id));
+        let up = peer.map(|p| p.links_up(world.lived, self.policy.timing.deadtime));
+        let links = self.links.iter().enumerate().map(|(n, link)| {
+            let link_id = LinkId(n as u8);
+            let last = peer.and_then(|p| p.heard_on(link_id)).map(|l| world.lived.since(l));
+            LinkView {
+                name: self.policy.links[n].clone(),
+                up: up.is_some_and(|up| up.contains(link_id)),
+                usable: (!link.usable).then(|| link.why.clone()),
+                last_heard: last,
+            }
+        });
+        NodeView {
+            id,
+            name: world.name(id).to_string(),
+            presence: world.presence(id),
+            standby: world.in_standby(id),
+            mood: peer.map_or_else(|| self.mood(), |p| p.mood),
+            last_sign: peer.and_then(|p| p.silent_for(world.lived)),
+            links: links.collect(),
+            same_settings: peer
+                .is_none_or(|p| p.session().is_none() || p.fingerprint == self.policy.fingerprint),
+        }
+    }
+
+    /// Peers whose death would not be acted on, and why.
+    fn disarmed(&self, world: &World) -> Vec<String> {
+        let safety = &self.policy.safety;
+        let mut words = Vec::new();
+        for id in world.others() {
+            let name = world.name(id);
+            if safety.silence == OnSilence::Hold {
+                words.push(format!(
+                    "the silence of {name} is not acted on (silence = \"hold\"): a takeover after \
+                     its death needs hafailover confirm-down {name}"
+                ));
+            } else if self.links.len() >= 2 && safety.last_link == OnSilence::Hold {
+                let up = world.peer(id).links_up(world.lived, self.policy.timing.deadtime);
+                if world.heard(id) && up.len() < 2 {
+                    words.push(format!(
+                        "{name} is heard on {} of {} links: its death would not be acted on until \
+                         two work",
+                        up.len(),
+                        self.links.len()
+                    ));
+                } else if !world.heard(id)
+                    && world.presence(id) == Presence::Silent
+                    && world.disarmed_at(id)
+                {
+                    words.push(format!(
+                        "{name} fell silent when only one link was left: if it is surely off, \
+                         hafailover confirm-down {name}"
+                    ));
+                }
+            }
+        }
+        words
+    }
+
+    fn warnings(&self, world: &World, disarmed: &[String]) -> Vec<String> {
+        let mut words: Vec<String> = disarmed.iter().map(|d| format!("disarmed: {d}")).collect();
+        if let Some((why, _)) = &self.store.failed {
+            words.push(format!("the state file cannot be written ({why}): nothing new is taken"));
+        }
+        if !self.store.record.known {
+            words.push(
+                "this node has no state file: it takes nothing until it has heard every node; for \
+                 a new cluster: hafailover state create"
+                    .into(),
+            );
+        }
+        for id in world.others() {
+            if world.presence(id) == Presence::Deaf {
+                words.push(format!(
+                    "{} is heard but does not hear this node: look at cables and firewall",
+                    world.name(id)
+                ));
+            }
+            if world.heard(id) && world.peer(id).fingerprint != self.policy.fingerprint {
+                words.push(format!(
+                    "{} has another hafailover.toml: make the files equal and reload",
+                    world.name(id)
+                ));
+            }
+        }
+        words
+    }
+
+    fn group_view(&self, world: &World, name: &GroupName) -> GroupView {
+        let group = world.group(name);
+        let decision = ownership::decide(world, name);
+        let owner = owner(world, name).map(|(node, _)| node);
+        let wish = world.wish(name).value;
+        let mut waits_for = match decision {
+            Decision::Wait(words) => words,
+            _ => Vec::new(),
+        };
+        if owner.is_none() && waits_for.is_empty() {
+            waits_for = self.idle_words(world, name);
+        }
+        if let Some(stuck) = &group.stuck {
+            waits_for.push(format!("a stop failed: {}", stuck.why));
+        }
+        if group.retired && group.held() == Held::Yes {
+            waits_for.push(format!(
+                "it is no longer enabled but still runs here: systemctl enable {0} keeps it, \
+                 systemctl stop {0} stops it",
+                name.unit()
+            ));
+        }
+        let evidence =
+            group.evidence.iter().map(|(node, e)| format!("{}={e}", world.name(*node))).collect();
+        GroupView {
+            name: name.clone(),
+            phase: group.phase(),
+            held: group.held(),
+            degraded: group.degraded.clone(),
+            owner,
+            epoch: group.own.unwrap_or(world.top_epoch(name)),
+            members: group.members().to_vec(),
+            down_by_operator: wish.down,
+            maintenance: wish.maintenance,
+            evidence,
+            waits_for,
+            holders: group.stuck.as_ref().map(|s| s.holders.clone()).unwrap_or_default(),
+            strays: group.strays.clone(),
+            nodes: self.group_nodes(world, name),
+            explanation: ownership::explain(world, name),
+        }
+    }
+
+    /// Why nobody runs it although nothing is being waited for here.
+    fn idle_words(&self, world: &World, name: &GroupName) -> Vec<String> {
+        if world.wish(name).value.down {
+            return vec![format!(
+                "an operator stopped it: hafailover clear {name} lets the nodes start it again"
+            )];
+        }
+        match world.choice(name) {
+            Some(node) => vec![format!("{} is to start it", world.name(node))],
+            None => {
+                let nodes = &world.group(name).policy.nodes;
+                let why = |n: &NodeId| Some((world.name(*n), world.unfit_at(name, *n)?));
+                nodes.iter().filter_map(why).map(|(n, w)| format!("{n}: {w}")).collect()
+            }
+        }
+    }
+
+    fn group_nodes(&self, world: &World, name: &GroupName) -> Vec<GroupNodeView> {
+        let group = world.group(name);
+        let view = |node: &NodeId| {
+            let me = *node == self.policy.me;
+            let report = (!me).then(|| world.peer(*node).reports.get(name)).flatten();
+            let left = match me {
+                true => group.quarantine.as_ref().map(|(until, _)| until.since(world.now)),
+                false => report.map(|r| r.quarantine).filter(|q| !q.is_zero()),
+            };
+            let heard = me || world.heard(*node);
+            let why = group.quarantine.as_ref().filter(|_| me).map(|(_, why)| why.clone());
+            GroupNodeView {
+                node: *node,
+                held: match me {
+                    true => group.held(),
+                    false => report.filter(|_| heard).map(|r| r.held).unwrap_or_default(),
+                },
+                phase: match me {
+                    true => group.phase(),
+                    false => report.filter(|_| heard).map_or(Phase::Unknown, |r| r.phase),
+                },
+                unfit: if me { world.unfit(name) } else { report.and_then(|r| r.unfit) },
+                quarantine: left,
+                reason: why.or_else(|| world.unfit_at(name, *node)).unwrap_or_default(),
+            }
+        };
+        group.policy.nodes.iter().map(view).collect()
+    }
+}

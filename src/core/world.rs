@@ -1,0 +1,216 @@
+//! Everything a decision about a group may look at, at one moment: this node, its peers, the
+//! settings. Made anew for each decision from the core; changes nothing.
+
+use super::Terminate;
+use super::detector::Lived;
+use super::group::Group;
+use super::heartbeat::{GroupWish, Held, NodeWishes, Register, Release, Unfit};
+use super::name::{Epoch, GroupName, NodeId};
+use super::peer::Peer;
+use super::policy::{OnSilence, Policy};
+use super::record::Record;
+use super::time::{Duration, Instant};
+use super::view::Presence;
+use std::collections::{BTreeMap, BTreeSet};
+
+pub struct World<'a> {
+    pub now: Instant,
+    pub lived: Lived,
+    pub me: NodeId,
+    pub policy: &'a Policy,
+    pub peers: &'a BTreeMap<NodeId, Peer>,
+    pub groups: &'a BTreeMap<GroupName, Group>,
+    pub wishes: &'a NodeWishes,
+    pub jeopardy: &'a BTreeSet<NodeId>,
+    /// Why this node takes nothing at all just now.
+    pub ill: Option<Unfit>,
+    /// Own loop stalled: what was missed must be learned first.
+    pub doubting: bool,
+    pub initdead_over: bool,
+    /// What this node knows, and what of it is on disk.
+    pub record: &'a Record,
+    pub durable: &'a Record,
+    /// It is going away.
+    pub going: Option<Terminate>,
+}
+
+impl World<'_> {
+    pub fn peer(&self, id: NodeId) -> &Peer {
+        self.peers.get(&id).expect("a peer for every other configured node")
+    }
+
+    pub fn name(&self, id: NodeId) -> &str {
+        self.policy.nodes.get(usize::from(id.0)).map(String::as_str).unwrap_or("?")
+    }
+
+    pub fn group(&self, name: &GroupName) -> &Group {
+        self.groups.get(name).expect("decisions are made about known groups only")
+    }
+
+    pub fn others(&self) -> impl Iterator<Item = NodeId> {
+        self.peers.keys().copied()
+    }
+
+    pub fn presence(&self, id: NodeId) -> Presence {
+        if id == self.me {
+            return Presence::This;
+        }
+        self.peer(id).presence(self.now, self.lived, &self.policy.timing)
+    }
+
+    pub fn heard(&self, id: NodeId) -> bool {
+        match self.presence(id) {
+            Presence::This | Presence::Alive | Presence::Deaf | Presence::Late => true,
+            Presence::Silent | Presence::Unseen => false,
+        }
+    }
+
+    pub fn in_standby(&self, id: NodeId) -> bool {
+        self.wishes.standby.get(usize::from(id.0)).is_some_and(|r| r.value)
+    }
+
+    pub fn wish(&self, group: &GroupName) -> Register<GroupWish> {
+        self.record.groups.get(group).map(|r| r.wish).unwrap_or_default()
+    }
+
+    /// Reasons for which no silence of this peer counts, whatever the configuration accepts.
+    pub fn no_silence(&self, id: NodeId) -> Option<String> {
+        if self.doubting {
+            return Some("this node stalled and must first hear its peers again".into());
+        }
+        if self.ill == Some(Unfit::Amnesiac) {
+            return Some("this node has no state file, so silence proves nothing to it".into());
+        }
+        let hears = |q: &NodeId| *q != id && self.heard(*q) && self.peer(*q).hears(id);
+        if let Some(q) = self.others().find(hears) {
+            return Some(format!("{} still hears {}", self.name(q), self.name(id)));
+        }
+        let alive = 1 + self.others().filter(|q| self.heard(*q)).count();
+        let all = self.policy.nodes.len();
+        (all > 2 && alive * 2 <= all)
+            .then(|| format!("only {alive} of {all} nodes are alive here, which is no majority"))
+    }
+
+    /// The jeopardy rule, for a peer that is silent now.
+    pub fn disarmed_at(&self, id: NodeId) -> bool {
+        self.policy.safety.last_link == OnSilence::Hold
+            && self.policy.links.len() >= 2
+            && self.peer(id).links_at_silence(self.policy.timing.deadtime) < 2
+    }
+
+    /// A node that is heard and holds, or may hold, the group.
+    pub fn heard_holder(&self, group: &GroupName) -> Option<NodeId> {
+        self.others().find(|p| {
+            let report = self.peer(*p).reports.get(group);
+            self.heard(*p) && report.is_some_and(|r| r.held == Held::Yes)
+        })
+    }
+
+    /// The highest epoch that anybody ever told us.
+    pub fn top_epoch(&self, group: &GroupName) -> Epoch {
+        self.record.groups.get(group).map(|r| r.epoch).unwrap_or_default()
+    }
+
+    /// Whom the last owner named and promised the highest epoch, as long as nobody went above it.
+    pub fn successor(&self, group: &GroupName) -> Option<NodeId> {
+        let top = self.top_epoch(group);
+        let own = self.record.groups.get(group).map(|r| (r.released, r.promise));
+        let theirs = self.peers.values().filter_map(|p| p.reports.get(group));
+        let mut all = own.into_iter().chain(theirs.map(|r| (r.released, r.promise)));
+        let names_top = |(released, promise): &(Option<Release>, Option<Epoch>)| {
+            *promise == Some(top) && released.is_some_and(|r| r.successor == Some(top.node))
+        };
+        all.any(|r| names_top(&r)).then_some(top.node)
+    }
+
+    /// Why this node may not take the group; `None`: it may.
+    pub fn unfit(&self, name: &GroupName) -> Option<Unfit> {
+        let group = self.group(name);
+        let wish = self.wish(name).value;
+        let seen = group.seen.as_ref();
+        if group.retired || !group.policy.nodes.contains(&self.me) {
+            Some(Unfit::NotListed)
+        } else if self.ill.is_some() {
+            self.ill
+        } else if self.in_standby(self.me) {
+            Some(Unfit::Standby)
+        } else if self.wishes.maintenance.value || wish.maintenance {
+            Some(Unfit::Maintenance)
+        } else if group.quarantined(self.now) {
+            Some(Unfit::Quarantined)
+        } else if !group.strays.is_empty() && !group.adopting {
+            Some(Unfit::Stray)
+        } else if seen.is_none_or(|s| s.blind || s.unloaded.is_some()) {
+            Some(Unfit::NotLoaded)
+        } else if seen.is_some_and(|s| s.no_carrier.is_some()) {
+            Some(Unfit::NoCarrier)
+        } else {
+            None
+        }
+    }
+
+    /// Why that node may not take the group, as far as we know; `None`: it may.
+    pub fn unfit_at(&self, name: &GroupName, node: NodeId) -> Option<String> {
+        let word = |u: Unfit| unfit_word(u).to_string();
+        if node == self.me {
+            return self.unfit(name).map(word);
+        }
+        match self.presence(node) {
+            Presence::This | Presence::Alive => {}
+            Presence::Late if self.peer(node).hears_us() => {}
+            Presence::Late | Presence::Deaf => return Some("does not hear this node".into()),
+            Presence::Silent => return Some("silent".into()),
+            Presence::Unseen => return Some("not heard since this daemon started".into()),
+        }
+        let Some(report) = self.peer(node).reports.get(name) else {
+            return Some("does not know the group".into());
+        };
+        if report.fingerprint != self.group(name).policy.fingerprint {
+            return Some("has other settings for the group".into());
+        }
+        if self.in_standby(node) {
+            return Some(word(Unfit::Standby));
+        }
+        let mood = self.peer(node).mood;
+        if mood.leaving || mood.shutting_down {
+            return Some(word(Unfit::Leaving));
+        }
+        report.unfit.map(word)
+    }
+
+    /// The node that should run the group now, seen from here: the one the last owner named,
+    /// else the first fit one in the group's list.
+    pub fn choice(&self, name: &GroupName) -> Option<NodeId> {
+        if self.wish(name).value.down {
+            return None;
+        }
+        let fit = |n: &NodeId| self.unfit_at(name, *n).is_none();
+        let named = self.successor(name).filter(fit);
+        named.or_else(|| self.group(name).policy.nodes.iter().copied().find(fit))
+    }
+
+    /// The best other node to give the group to.
+    pub fn heir(&self, name: &GroupName) -> Option<NodeId> {
+        let nodes = self.group(name).policy.nodes.iter().copied();
+        nodes.filter(|n| *n != self.me).find(|n| self.unfit_at(name, *n).is_none())
+    }
+
+    pub fn silence_of(&self, id: NodeId) -> Option<Duration> {
+        self.peer(id).silent_for(self.lived)
+    }
+}
+
+pub fn unfit_word(unfit: Unfit) -> &'static str {
+    match unfit {
+        Unfit::NotListed => "not in the group's Nodes=, or the group is not enabled there",
+        Unfit::Standby => "in standby",
+        Unfit::Maintenance => "in maintenance",
+        Unfit::Leaving => "leaving",
+        Unfit::Quarantined => "quarantined after failures",
+        Unfit::NoCarrier => "no carrier on the interface of the group's address",
+        Unfit::Stray => "members run there that nobody started for the cluster",
+        Unfit::NotLoaded => "its units are not loaded as they must be",
+        Unfit::Amnesiac => "has lost its state",
+        Unfit::NoState => "cannot write its state file",
+    }
+}

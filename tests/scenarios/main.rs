@@ -1,0 +1,253 @@
+//! Readable scripts with the complete expected trace: each `*.txt` here is commands, a line
+//! `----`, and all that the nodes then said. `UPDATE=1 cargo test --test scenarios` rewrites the
+//! traces; read the difference before you commit it.
+
+mod world;
+
+use hafailover::core::name::{GroupName, NodeId};
+use hafailover::core::policy::{Failback, GroupPolicy, OnLost, OnSilence, Policy, Safety, Timing};
+use hafailover::core::time::Duration;
+use hafailover::core::{Command, Event, Hand, Terminate};
+use std::collections::BTreeMap;
+use world::World;
+
+#[test]
+fn every_script_gives_its_trace() {
+    let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
+    let entries = std::fs::read_dir(&dir).expect("the directory of the scripts");
+    let mut files: Vec<_> = entries.map(|e| e.expect("readable").path()).collect();
+    files.retain(|f| f.extension().is_some_and(|e| e == "txt"));
+    files.sort();
+    assert!(files.len() >= 5, "the scripts are missing");
+    let mut wrong = Vec::new();
+    for file in files {
+        let text = std::fs::read_to_string(&file).expect("readable");
+        let (script, expected) = text.split_once("----\n").unwrap_or((text.as_str(), ""));
+        let got = play(script);
+        if got != expected {
+            if std::env::var_os("UPDATE").is_some() {
+                std::fs::write(&file, format!("{script}----\n{got}")).expect("writable");
+            } else {
+                wrong.push(format!("{}:\n{}", file.display(), difference(expected, &got)));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+fn difference(expected: &str, got: &str) -> String {
+    let (old, new): (Vec<&str>, Vec<&str>) = (expected.lines().collect(), got.lines().collect());
+    let at = old.iter().zip(&new).take_while(|(a, b)| a == b).count();
+    let show =
+        |lines: &[&str]| lines.iter().skip(at).take(6).copied().collect::<Vec<_>>().join("\n    ");
+    format!("  from line {}:\n  expected\n    {}\n  got\n    {}", at + 1, show(&old), show(&new))
+}
+
+fn play(script: &str) -> String {
+    let mut setup = Setup::default();
+    let mut world: Option<World> = None;
+    for line in script.lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        if words.is_empty() || words[0].starts_with('#') {
+            continue;
+        }
+        if setup.take(&words) {
+            continue;
+        }
+        let world = world.get_or_insert_with(|| World::new(setup.policies()));
+        let now = world.now.0 / 1_000_000;
+        world.trace.push(format!("{:>4}.{:03} > {line}", now / 1000, now % 1000));
+        command(world, &words);
+    }
+    world.map(|w| w.trace.join("\n") + "\n").unwrap_or_default()
+}
+
+struct Setup {
+    nodes: usize,
+    links: usize,
+    timing: Timing,
+    safety: Safety,
+    groups: BTreeMap<GroupName, GroupPolicy>,
+}
+
+impl Default for Setup {
+    fn default() -> Setup {
+        let ms = Duration::from_millis;
+        Setup {
+            nodes: 2,
+            links: 2,
+            timing: Timing {
+                keepalive: ms(200),
+                warntime: ms(600),
+                deadtime: ms(1200),
+                initdead: ms(5000),
+                restart_bound: ms(3000),
+            },
+            safety: Safety {
+                silence: OnSilence::Takeover,
+                unseen: OnSilence::Takeover,
+                last_link: OnSilence::Hold,
+                on_lost: OnLost::Leave,
+                guard_bound: ms(10_000),
+            },
+            groups: BTreeMap::new(),
+        }
+    }
+}
+
+impl Setup {
+    /// Settings come before the first command.
+    fn take(&mut self, words: &[&str]) -> bool {
+        let silence = |w: &str| if w == "hold" { OnSilence::Hold } else { OnSilence::Takeover };
+        match words {
+            ["nodes", n] => self.nodes = n.parse().expect("a number"),
+            ["links", n] => self.links = n.parse().expect("a number"),
+            ["silence", what] => {
+                (self.safety.silence, self.safety.unseen) = (silence(what), silence(what));
+            }
+            ["last-link", what] => self.safety.last_link = silence(what),
+            ["on-lost", "reboot"] => self.safety.on_lost = OnLost::Reboot,
+            ["group", name, rest @ ..] => {
+                let nodes = rest.iter().filter(|w| w.starts_with('n') && !w.contains('='));
+                let id = |w: &&str| NodeId(w[1..].parse::<u8>().expect("n<number>") - 1);
+                let failback = match rest.iter().find_map(|w| w.strip_prefix("failback=")) {
+                    None | Some("no") => Failback::No,
+                    Some("yes") => Failback::Yes,
+                    Some(delay) => Failback::After(duration(delay)),
+                };
+                let policy = GroupPolicy {
+                    nodes: nodes.map(id).collect(),
+                    failback,
+                    retries: 1,
+                    retry_window: Duration::from_secs(600),
+                    quarantine: Duration::from_secs(60),
+                    stop_budget: Duration::from_secs(90),
+                    start_budget: Duration::from_secs(90),
+                    fingerprint: 7,
+                };
+                self.groups.insert(GroupName(name.to_string()), policy);
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    fn policies(&self) -> Vec<Policy> {
+        let policy = |n: usize| Policy {
+            me: NodeId(n as u8),
+            nodes: (1..=self.nodes).map(|n| format!("n{n}")).collect(),
+            links: (0..self.links).map(|l| format!("link{l}")).collect(),
+            timing: self.timing.clone(),
+            safety: self.safety.clone(),
+            fingerprint: 1,
+            groups: self.groups.clone(),
+        };
+        (0..self.nodes).map(policy).collect()
+    }
+}
+
+fn duration(word: &str) -> Duration {
+    match word.strip_suffix("ms") {
+        Some(ms) => Duration::from_millis(ms.parse().expect("milliseconds")),
+        None => Duration::from_secs(word.trim_end_matches('s').parse().expect("seconds")),
+    }
+}
+
+fn command(world: &mut World, words: &[&str]) {
+    let group = |w: &str| GroupName(w.to_string());
+    match words {
+        ["run", time] => world.run(duration(time)),
+        ["boot", nodes @ ..] => nodes.iter().for_each(|n| world.boot(world.node(n))),
+        ["power-off", n] => world.power_off(world.node(n)),
+        ["kill-daemon", n] => world.kill_daemon(world.node(n)),
+        ["lose-disk", n] => {
+            let n = world.node(n);
+            world.nodes[n].disk = None;
+        }
+        ["freeze", n] => {
+            let n = world.node(n);
+            world.nodes[n].frozen = true;
+        }
+        ["thaw", n] => world.thaw(world.node(n)),
+        ["cut", link, from, to] => cut(world, link, from, to, true),
+        ["heal", link, from, to] => cut(world, link, from, to, false),
+        ["cut", link] | ["heal", link] => {
+            let cutting = words[0] == "cut";
+            for from in 0..world.nodes.len() {
+                for to in (0..world.nodes.len()).filter(|to| *to != from) {
+                    let (from, to) = (format!("n{}", from + 1), format!("n{}", to + 1));
+                    cut(world, link, &from, &to, cutting);
+                }
+            }
+        }
+        ["start-fails", n, g, what] => set(world, n, g, |u| u.start_fails = *what == "yes"),
+        ["stop-fails", n, g, what] => set(world, n, g, |u| u.stop_fails = *what == "yes"),
+        ["carrier", n, g, what] => {
+            set(world, n, g, |u| u.no_carrier = *what == "no");
+            world.observe(world.node(n), &group(g));
+        }
+        ["member-dies", n, g] => {
+            set(world, n, g, |u| u.dead = true);
+            world.observe(world.node(n), &group(g));
+        }
+        ["stray", n, g] => {
+            set(world, n, g, |u| u.running = true);
+            world.observe(world.node(n), &group(g));
+        }
+        ["by-hand", n, verb, unit, g] => {
+            let verb = match *verb {
+                "stop" => Hand::StopTarget,
+                "start" => Hand::Refused,
+                other => panic!("no verb {other}"),
+            };
+            let event = Event::ByHand { group: group(g), unit: unit.to_string(), verb };
+            world.later(world.node(n), Duration::ZERO, event);
+        }
+        ["terminate", n, kind] => {
+            let kind = match *kind {
+                "stop" => Terminate::Stop,
+                "restart" => Terminate::Restart,
+                "shutdown" => Terminate::Shutdown,
+                other => panic!("no kind {other}"),
+            };
+            world.later(world.node(n), Duration::ZERO, Event::Terminate { kind });
+        }
+        ["ask", n, what @ ..] => {
+            let command = asked(world, what);
+            let event = Event::Asked { request: 1, by: "root".into(), command };
+            world.later(world.node(n), Duration::ZERO, event);
+        }
+        other => panic!("no such command: {other:?}"),
+    }
+}
+
+fn asked(world: &World, words: &[&str]) -> Command {
+    let group = |w: &str| GroupName(w.to_string());
+    match words {
+        ["move", g] => Command::Move { group: group(g), to: None },
+        ["move", g, to] => Command::Move { group: group(g), to: Some(world.id(to)) },
+        ["standby", n] => Command::Standby { node: world.id(n), on: true },
+        ["online", n] => Command::Standby { node: world.id(n), on: false },
+        ["maintenance", on] => Command::Maintenance { group: None, on: *on == "on" },
+        ["retry", g] => Command::Retry { group: group(g) },
+        ["clear", g] => Command::Clear { group: group(g) },
+        ["adopt", g] => Command::Adopt { group: group(g) },
+        ["confirm-down", n] => Command::ConfirmDown { node: world.id(n) },
+        other => panic!("no such request: {other:?}"),
+    }
+}
+
+fn cut(world: &mut World, link: &str, from: &str, to: &str, cutting: bool) {
+    let link: u8 = link.parse().expect("a link's number");
+    let way = (link, world.node(from) as u8, world.node(to) as u8);
+    if cutting {
+        world.cut.insert(way)
+    } else {
+        world.cut.remove(&way)
+    };
+}
+
+fn set(world: &mut World, n: &str, g: &str, change: impl FnOnce(&mut world::Units)) {
+    let n = world.node(n);
+    change(world.nodes[n].units.entry(GroupName(g.to_string())).or_default());
+}

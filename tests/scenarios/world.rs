@@ -1,0 +1,304 @@
+//! A small world for scenarios: nodes with the real core, links that can be cut, a systemd and a
+//! disk that do what the script says. Deterministic; time is virtual.
+
+use hafailover::core::heartbeat::Heartbeat;
+use hafailover::core::name::{BootId, Epoch, GroupName, LinkId, NodeId, Session};
+use hafailover::core::policy::Policy;
+use hafailover::core::record::Record;
+use hafailover::core::say::What;
+use hafailover::core::time::{Duration, Instant};
+use hafailover::core::{
+    Action, Boot, Core, Event, Member, MemberState, Observation, StartError, StopError,
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+const WIRE: Duration = Duration::from_millis(1);
+const DISK: Duration = Duration::from_millis(2);
+const START: Duration = Duration::from_millis(100);
+const STOP: Duration = Duration::from_millis(50);
+
+pub struct World {
+    pub now: Instant,
+    pub nodes: Vec<Node>,
+    pub policies: Vec<Policy>,
+    /// Cut directions: link, from, to.
+    pub cut: BTreeSet<(u8, u8, u8)>,
+    pub trace: Vec<String>,
+    queue: BTreeMap<(Instant, u64), (usize, u64, Event)>,
+    count: u64,
+    two: BTreeSet<GroupName>,
+}
+
+/// One machine. `life` grows with every daemon, so that answers to a dead one are dropped.
+#[derive(Default)]
+pub struct Node {
+    pub core: Option<Core>,
+    pub disk: Option<Record>,
+    pub units: BTreeMap<GroupName, Units>,
+    pub frozen: bool,
+    held_back: Vec<Event>,
+    life: u64,
+    jobs: BTreeMap<u64, Job>,
+}
+
+struct Job {
+    group: GroupName,
+    stop: bool,
+}
+
+#[derive(Clone, Default)]
+pub struct Units {
+    pub running: bool,
+    pub dead: bool,
+    pub token: Option<Epoch>,
+    pub start_fails: bool,
+    pub stop_fails: bool,
+    pub no_carrier: bool,
+}
+
+impl World {
+    pub fn new(policies: Vec<Policy>) -> World {
+        let nodes = policies.iter().map(|_| Node::default()).collect();
+        World {
+            now: Instant(1_000_000_000),
+            nodes,
+            policies,
+            cut: BTreeSet::new(),
+            trace: Vec::new(),
+            queue: BTreeMap::new(),
+            count: 0,
+            two: BTreeSet::new(),
+        }
+    }
+
+    pub fn boot(&mut self, n: usize) {
+        let node = &mut self.nodes[n];
+        node.life += 1;
+        let session = Session(100 * (n as u64 + 1) + node.life);
+        let boot = Boot { session, boot: BootId(node.life), record: node.disk.clone() };
+        let (core, actions) = Core::new(self.now, boot, self.policies[n].clone());
+        node.core = Some(core);
+        for link in 0..self.policies[n].links.len() {
+            let event = Event::Link { link: LinkId(link as u8), usable: true, why: String::new() };
+            self.later(n, Duration::ZERO, event);
+        }
+        self.perform(n, actions);
+    }
+
+    pub fn power_off(&mut self, n: usize) {
+        self.kill_daemon(n);
+        for units in self.nodes[n].units.values_mut() {
+            *units = Units { start_fails: units.start_fails, ..Units::default() };
+        }
+    }
+
+    pub fn kill_daemon(&mut self, n: usize) {
+        let node = &mut self.nodes[n];
+        node.core = None;
+        node.life += 1;
+        node.jobs.clear();
+        node.frozen = false;
+    }
+
+    pub fn thaw(&mut self, n: usize) {
+        self.nodes[n].frozen = false;
+        for event in std::mem::take(&mut self.nodes[n].held_back) {
+            self.later(n, Duration::ZERO, event);
+        }
+        self.later(n, Duration::ZERO, Event::Wake);
+    }
+
+    pub fn observe(&mut self, n: usize, group: &GroupName) {
+        let units = self.nodes[n].units.entry(group.clone()).or_default().clone();
+        let state = match (units.running, units.dead) {
+            (true, true) => MemberState::Failed,
+            (true, false) => MemberState::Active,
+            (false, _) => MemberState::Inactive,
+        };
+        let member = Member {
+            unit: "a.service".into(),
+            hard: true,
+            state,
+            result: if units.dead { "signal".into() } else { String::new() },
+            restarts: 0,
+            by_hand: false,
+        };
+        let seen = Observation {
+            members: vec![member],
+            token: units.token,
+            no_carrier: units.no_carrier.then(|| "eth0".to_string()),
+            ..Observation::default()
+        };
+        self.later(n, Duration::from_micros(100), Event::Observed { group: group.clone(), seen });
+    }
+
+    pub fn later(&mut self, n: usize, after: Duration, event: Event) {
+        self.count += 1;
+        let life = self.nodes[n].life;
+        self.queue.insert((self.now + after, self.count), (n, life, event));
+    }
+
+    /// Lets time pass, event by event.
+    pub fn run(&mut self, for_: Duration) {
+        let end = self.now + for_;
+        loop {
+            let wake = (0..self.nodes.len())
+                .filter(|n| !self.nodes[*n].frozen)
+                .filter_map(|n| Some((self.nodes[n].core.as_ref()?.next_wake(), n)))
+                .min();
+            let next = self.queue.first_key_value().map(|(k, _)| k.0);
+            let at = wake.map(|w| w.0).into_iter().chain(next).min();
+            let Some(at) = at.filter(|at| *at <= end) else { break };
+            self.now = self.now.max(at);
+            if next == Some(at) {
+                let (_, (n, life, event)) = self.queue.pop_first().expect("seen above");
+                if self.nodes[n].life == life {
+                    self.deliver(n, event);
+                }
+            } else if let Some((_, n)) = wake {
+                self.deliver(n, Event::Wake);
+            }
+        }
+        self.now = end;
+    }
+
+    fn deliver(&mut self, n: usize, event: Event) {
+        if self.nodes[n].frozen {
+            self.nodes[n].held_back.push(event);
+            return;
+        }
+        let event = match event {
+            Event::Started { group, job, .. } => {
+                let Some(result) = self.finish_start(n, &group, job) else { return };
+                Event::Started { group, job, result }
+            }
+            Event::Stopped { group, job, .. } => {
+                let Some(result) = self.finish_stop(n, &group, job) else { return };
+                Event::Stopped { group, job, result }
+            }
+            event => event,
+        };
+        let now = self.now;
+        let Some(core) = &mut self.nodes[n].core else { return };
+        let actions = core.handle(now, event);
+        self.perform(n, actions);
+        self.check_owners();
+    }
+
+    fn finish_start(
+        &mut self,
+        n: usize,
+        g: &GroupName,
+        job: u64,
+    ) -> Option<Result<(), StartError>> {
+        self.nodes[n].jobs.remove(&job)?;
+        let units = self.nodes[n].units.entry(g.clone()).or_default();
+        if units.start_fails {
+            let (unit, result) = ("a.service".to_string(), "exit-code".to_string());
+            return Some(Err(StartError::Failed { unit, result }));
+        }
+        (units.running, units.dead) = (true, false);
+        Some(Ok(()))
+    }
+
+    fn finish_stop(&mut self, n: usize, g: &GroupName, job: u64) -> Option<Result<(), StopError>> {
+        self.nodes[n].jobs.remove(&job)?;
+        let units = self.nodes[n].units.entry(g.clone()).or_default();
+        if units.stop_fails {
+            let holders = vec!["pid 7 (vi)".to_string()];
+            let why = "target is busy".to_string();
+            return Some(Err(StopError::Stuck { unit: "a.mount".into(), why, holders }));
+        }
+        (units.running, units.dead) = (false, false);
+        Some(Ok(()))
+    }
+
+    fn perform(&mut self, n: usize, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Send { link, heartbeat } => self.send(n, link, &heartbeat),
+                Action::Persist { ticket, record } => {
+                    self.nodes[n].disk = Some(*record);
+                    self.later(n, DISK, Event::Persisted { ticket, result: Ok(()) });
+                }
+                Action::Start { group, epoch, job, valid_until } => {
+                    assert!(valid_until > self.now, "a start that is late when it is ordered");
+                    self.nodes[n].units.entry(group.clone()).or_default().token = Some(epoch);
+                    self.nodes[n].jobs.insert(job, Job { group: group.clone(), stop: false });
+                    self.later(n, START, Event::Started { group, job, result: Ok(()) });
+                }
+                Action::Stop { group, job } => {
+                    self.nodes[n].units.entry(group.clone()).or_default().token = None;
+                    self.nodes[n].jobs.retain(|_, j| j.stop || j.group != group);
+                    self.nodes[n].jobs.insert(job, Job { group: group.clone(), stop: true });
+                    self.later(n, STOP, Event::Stopped { group, job, result: Ok(()) });
+                }
+                Action::Adopt { group, epoch } => {
+                    self.nodes[n].units.entry(group).or_default().token = Some(epoch);
+                }
+                Action::Observe { group } => self.observe(n, &group),
+                Action::Announce { group } => self.note(n, &format!("announces {group}")),
+                Action::Say(saying) => {
+                    if saying.what != What::GroupPhase {
+                        let group = saying.group.map(|g| format!(" {g}")).unwrap_or_default();
+                        let peer =
+                            saying.peer.map(|p| format!(" n{}", p.0 + 1)).unwrap_or_default();
+                        let epoch = saying.epoch.map(|e| format!(" epoch {e}")).unwrap_or_default();
+                        let proof = match saying.evidence.is_empty() {
+                            true => String::new(),
+                            false => format!(" [{}]", saying.evidence),
+                        };
+                        let line = saying.what.key();
+                        let reason = saying.reason;
+                        self.note(n, &format!("{line}{group}{peer}{epoch}: {reason}{proof}"));
+                    }
+                }
+                Action::Answer { reply, .. } => self.note(n, &format!("answers {reply:?}")),
+                Action::Exit => {
+                    self.note(n, "exits");
+                    self.kill_daemon(n);
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, n: usize, link: LinkId, heartbeat: &Heartbeat) {
+        for to in (0..self.nodes.len()).filter(|to| *to != n) {
+            if !self.cut.contains(&(link.0, n as u8, to as u8)) {
+                let heartbeat = Box::new(heartbeat.clone());
+                self.later(to, WIRE, Event::Heard { link, heartbeat });
+            }
+        }
+    }
+
+    fn note(&mut self, n: usize, words: &str) {
+        let ms = self.now.0 / 1_000_000;
+        self.trace.push(format!("{:>4}.{:03} n{} {words}", ms / 1000, ms % 1000, n + 1));
+    }
+
+    /// OneOwner, as a person would see it: the token is there from before the start until the
+    /// stop begins, the units until they are stopped.
+    fn check_owners(&mut self) {
+        let names: BTreeSet<GroupName> = self.policies[0].groups.keys().cloned().collect();
+        for name in names {
+            let on = |u: &Units| u.running || u.token.is_some();
+            let at = |n: &Node| n.units.get(&name).is_some_and(on);
+            let owners: Vec<usize> =
+                (0..self.nodes.len()).filter(|n| at(&self.nodes[*n])).collect();
+            if owners.len() > 1 && self.two.insert(name.clone()) {
+                self.note(owners[0], &format!("!! {name} runs on {} nodes", owners.len()));
+            } else if owners.len() < 2 && self.two.remove(&name) {
+                let n = owners.first().copied().unwrap_or_default();
+                self.note(n, &format!("!! {name} runs on one node again"));
+            }
+        }
+    }
+
+    pub fn node(&self, name: &str) -> usize {
+        self.policies[0].nodes.iter().position(|n| n == name).expect("a node of the scenario")
+    }
+
+    pub fn id(&self, name: &str) -> NodeId {
+        NodeId(self.node(name) as u8)
+    }
+}
