@@ -82,13 +82,15 @@ fn decide_idle(world: &World, name: &GroupName) -> Decision {
     if world.heard_holder(name).is_some() || rival(world, name).is_some() {
         return Decision::Rest;
     }
-    let barred: Vec<String> = world
-        .others()
-        .filter_map(|p| match evidence::against(world, name, p, None) {
-            Ok(_) | Err(Missing::Promise) => None,
-            Err(Missing::Barred(words)) => Some(words),
-        })
-        .collect();
+    let mut barred = Vec::new();
+    for peer in world.others() {
+        match evidence::against(world, name, peer, None) {
+            Ok(_) => {}
+            // It was heard this moment for the first time: it may be better placed than we.
+            Err(Missing::Promise) => return Decision::Rest,
+            Err(Missing::Barred(words)) => barred.push(words),
+        }
+    }
     if barred.is_empty() { Decision::Claim } else { Decision::Wait(barred) }
 }
 
