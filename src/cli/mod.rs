@@ -1,4 +1,7 @@
 //! The subcommands, one file each: each has `Args` and `run`, which prints and gives the exit code.
+//!
+//! Exit codes: 0 done; 1 refused or failed; 2 wrong usage; 3 the daemon does not run; 4 `status`:
+//! not everything is well; 78 (EX_CONFIG, sysexits.h(3head)) the configuration is wrong.
 
 pub mod adopt;
 pub mod check;
@@ -19,3 +22,19 @@ pub mod retry;
 pub mod standby;
 pub mod state;
 pub mod status;
+
+use std::process::ExitCode;
+
+/// Prints a result for people and gives its exit code.
+pub fn finish(result: Result<String, String>) -> ExitCode {
+    match result {
+        Ok(words) => {
+            println!("{words}");
+            ExitCode::SUCCESS
+        }
+        Err(words) => {
+            eprintln!("hafailover: {words}");
+            ExitCode::from(1)
+        }
+    }
+}

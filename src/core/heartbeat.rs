@@ -6,7 +6,7 @@ use super::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 /// Most groups in one page of a heartbeat; a longer table is sent page after page.
-pub const PAGE_GROUPS: usize = 12;
+pub const PAGE_GROUPS: usize = 8;
 
 /// One node's report about itself and about what it hears. Self-contained and idempotent.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -5,6 +5,9 @@ use crate::core::Event;
 use crate::core::name::LinkId;
 
 pub mod clock;
+pub mod link;
+pub mod serial;
+pub mod udp;
 
 /// What the parts report to the daemon's loop.
 #[derive(Debug)]
