@@ -5,8 +5,12 @@ use crate::core::Event;
 use crate::core::name::LinkId;
 
 pub mod clock;
+pub mod journal;
 pub mod link;
+pub mod notify;
+pub mod rt;
 pub mod serial;
+pub mod store;
 pub mod udp;
 
 /// What the parts report to the daemon's loop.

@@ -1,0 +1,229 @@
+//! The state file: what a node must not forget, in two checksummed slots written in turn, in a file
+//! that never grows, so that neither a torn write nor a full disk can take the last good record.
+//!
+//! A slot: magic (8), serial (8), length (4), SHA-256 over all of the rest (32), JSON of
+//! [`Record`]. The JSON is bound to the cluster's, the node's and the machine's name.
+
+use super::{Inbox, Input};
+use crate::core::Event;
+use crate::core::record::Record;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+
+/// One slot in bytes: 200 groups with the longest names take less than half.
+const SLOT: u64 = 256 * 1024;
+const HEAD: usize = 52;
+const MAGIC: &[u8; 8] = b"HAFOST01";
+/// Writes that may wait; the core has one under way at a time.
+const QUEUE: usize = 8;
+
+/// Whose state it is. A file of another cluster, node or machine is refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    pub cluster: String,
+    pub node: String,
+    /// A hash of /etc/machine-id (machine-id(5) asks not to show the id itself).
+    pub machine: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Slot {
+    owner: Owner,
+    record: Record,
+}
+
+/// The open state file.
+#[derive(Debug)]
+pub struct Store {
+    path: PathBuf,
+    owner: Owner,
+    file: Option<File>,
+    serial: u64,
+}
+
+impl Owner {
+    pub fn here(cluster: &str, node: &str) -> Owner {
+        let id = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
+        let digest = Sha256::new().chain_update("hafailover ").chain_update(id.trim()).finalize();
+        let machine = digest.iter().take(8).map(|b| format!("{b:02x}")).collect();
+        Owner { cluster: cluster.into(), node: node.into(), machine }
+    }
+}
+
+impl Store {
+    /// The newest good record; `None`: there is no file. A damaged file, or somebody else's, is an
+    /// error that says what to do, never an empty state.
+    pub fn open(path: &Path, owner: Owner) -> Result<(Store, Option<Record>), String> {
+        let file = match OpenOptions::new().read(true).write(true).open(path) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                let store = Store { path: path.into(), owner, file: None, serial: 0 };
+                return Ok((store, None));
+            }
+            Err(e) => return Err(format!("{}: {e}", path.display())),
+        };
+        let slots = [0, 1].map(|n| read_slot(&file, n));
+        let newest = slots.into_iter().flatten().max_by_key(|(serial, _)| *serial);
+        let Some((serial, slot)) = newest else {
+            return Err(format!(
+                "{}: damaged: neither of its two copies is whole. If the other nodes are up, \
+                 remove it, and this node learns its state from them",
+                path.display()
+            ));
+        };
+        if slot.owner != owner {
+            return Err(format!(
+                "{}: belongs to node {} of cluster {} on another machine or under another name \
+                 (a copied file?): remove it, and this node learns its state from its peers",
+                path.display(),
+                slot.owner.node,
+                slot.owner.cluster
+            ));
+        }
+        let store = Store { path: path.into(), owner, file: Some(file), serial };
+        Ok((store, Some(slot.record)))
+    }
+
+    /// Writes and fsyncs; when this returns, the record survives a power loss.
+    pub fn write(&mut self, record: &Record) -> io::Result<()> {
+        if self.file.is_none() {
+            self.file = Some(create(&self.path)?);
+        }
+        let serial = self.serial + 1;
+        let slot = Slot { owner: self.owner.clone(), record: record.clone() };
+        let json = serde_json::to_vec(&slot).map_err(io::Error::other)?;
+        let bytes = frame(serial, &json)?;
+        let file = self.file.as_ref().expect("opened above");
+        file.write_all_at(&bytes, (serial % 2) * SLOT)?;
+        file.sync_data()?;
+        self.serial = serial;
+        Ok(())
+    }
+
+    /// Writes on a thread of its own; answers with [`Event::Persisted`].
+    pub fn spawn(mut self, inbox: Inbox) -> io::Result<StoreHandle> {
+        let (sender, receiver) = mpsc::sync_channel::<(u64, Box<Record>)>(QUEUE);
+        let run = move || {
+            for (ticket, record) in receiver {
+                let shown = self.path.display().to_string();
+                let result = self.write(&record).map_err(|e| format!("{shown}: {e}"));
+                let answer = Input::Event(Event::Persisted { ticket, result });
+                if inbox.blocking_send(answer).is_err() {
+                    return;
+                }
+            }
+        };
+        std::thread::Builder::new().name("store".into()).spawn(run)?;
+        Ok(StoreHandle(sender))
+    }
+}
+
+/// The daemon's end of the writing thread.
+pub struct StoreHandle(mpsc::SyncSender<(u64, Box<Record>)>);
+
+impl StoreHandle {
+    /// False when the writer is that far behind: the caller answers its ticket itself.
+    pub fn persist(&self, ticket: u64, record: Box<Record>) -> bool {
+        self.0.try_send((ticket, record)).is_ok()
+    }
+}
+
+/// Preallocated, and its name on disk too, before anything relies on it.
+fn create(path: &Path) -> io::Result<File> {
+    let dir = path.parent().unwrap_or(Path::new("/"));
+    std::fs::create_dir_all(dir)?;
+    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all_at(&vec![0; 2 * SLOT as usize], 0)?;
+    file.sync_all()?;
+    File::open(dir)?.sync_all()?;
+    Ok(file)
+}
+
+fn frame(serial: u64, json: &[u8]) -> io::Result<Vec<u8>> {
+    if json.len() + HEAD > SLOT as usize {
+        return Err(io::Error::other("the state is larger than a slot of the state file"));
+    }
+    let mut bytes = Vec::with_capacity(HEAD + json.len());
+    bytes.extend_from_slice(MAGIC);
+    bytes.extend_from_slice(&serial.to_be_bytes());
+    bytes.extend_from_slice(&(json.len() as u32).to_be_bytes());
+    let sum = Sha256::new().chain_update(&bytes).chain_update(json).finalize();
+    bytes.extend_from_slice(&sum);
+    bytes.extend_from_slice(json);
+    Ok(bytes)
+}
+
+fn read_slot(file: &File, n: u64) -> Option<(u64, Slot)> {
+    let mut head = [0; HEAD];
+    file.read_exact_at(&mut head, n * SLOT).ok()?;
+    let (start, sum) = head.split_at(20);
+    if &start[..8] != MAGIC {
+        return None;
+    }
+    let serial = u64::from_be_bytes(start[8..16].try_into().ok()?);
+    let length = u32::from_be_bytes(start[16..20].try_into().ok()?) as usize;
+    if length + HEAD > SLOT as usize {
+        return None;
+    }
+    let mut json = vec![0; length];
+    file.read_exact_at(&mut json, n * SLOT + HEAD as u64).ok()?;
+    let real = Sha256::new().chain_update(start).chain_update(&json).finalize();
+    if real[..] != *sum {
+        return None;
+    }
+    Some((serial, serde_json::from_slice(&json).ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn owner() -> Owner {
+        Owner { cluster: "c".into(), node: "n".into(), machine: "m".into() }
+    }
+
+    fn record(serial: u64) -> Record {
+        Record { serial, known: true, ..Record::default() }
+    }
+
+    fn reopen(path: &Path) -> Result<Option<Record>, String> {
+        Store::open(path, owner()).map(|(_, record)| record)
+    }
+
+    #[test]
+    fn a_torn_write_leaves_the_record_before_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("state");
+        let (mut store, none) = Store::open(&path, owner()).expect("missing is no error");
+        assert_eq!(none, None);
+        for n in 1..=5 {
+            store.write(&record(n)).expect("written");
+            assert_eq!(reopen(&path), Ok(Some(record(n))));
+        }
+        // The fifth write went to slot 1; whatever byte of it is torn, the fourth is found.
+        let whole = std::fs::read(&path).expect("readable");
+        for at in (SLOT as usize..SLOT as usize + 150).step_by(3) {
+            let mut torn = whole.clone();
+            torn[at] ^= 0xff;
+            std::fs::write(&path, &torn).expect("written");
+            assert_eq!(reopen(&path), Ok(Some(record(4))), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn a_damaged_or_foreign_file_is_never_an_empty_state() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("state");
+        let (mut store, _) = Store::open(&path, owner()).expect("missing is no error");
+        store.write(&record(1)).expect("written");
+        let other = Owner { node: "other".into(), ..owner() };
+        assert!(Store::open(&path, other).expect_err("refused").contains("copied"));
+        std::fs::write(&path, b"").expect("truncated");
+        assert!(reopen(&path).expect_err("refused").contains("damaged"));
+    }
+}
