@@ -1,5 +1,12 @@
 //! Text to settings. Three stages, each a file: the TOML as written (`file`), checked settings
 //! (`settings`), and the groups found in systemd's unit directories (`target`).
 
+pub mod file;
+pub mod generator;
 pub mod keys;
+pub mod load;
 pub mod settings;
+pub mod target;
+pub mod unit;
+
+pub use load::{ConfigError, load};

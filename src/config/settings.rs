@@ -14,6 +14,8 @@ pub struct Settings {
     pub links: Vec<Link>,
     pub timing: Timing,
     pub safety: Safety,
+    /// `silence =` stands in the file; groups with storage ask for it.
+    pub silence_chosen: bool,
     pub keys: PathBuf,
     /// Where the state file is; default /var/lib/hafailover/state.
     pub state: PathBuf,

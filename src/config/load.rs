@@ -1,0 +1,339 @@
+//! From the text of hafailover.toml to checked settings. Every refusal says where, what and how to
+//! mend it.
+
+use super::file::{self, File};
+use super::settings::{Link, LinkKind, Node, Settings, UdpTo};
+use crate::core::name::{LINKS_MAX, LinkId, NODES_MAX, NodeId};
+use crate::core::policy::{OnLost, OnSilence, Safety, Timing};
+use crate::wire::line::line_time;
+use sha2::{Digest, Sha256};
+use std::net::IpAddr;
+use std::ops::Range;
+use std::path::Path;
+use std::time::Duration;
+use toml::Spanned;
+
+/// heartbeat's port, ha-cluster at IANA.
+const PORT: u16 = 694;
+const BAUD: u32 = 115_200;
+const BAUDS: [u32; 9] = [9600, 19_200, 38_400, 57_600, 115_200, 230_400, 460_800, 500_000, 921_600];
+/// A heartbeat of two nodes and one group, sealed.
+const USUAL_FRAME: usize = 330;
+
+/// A refusal: `file:line:column: what`, the line itself, and a caret under it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(pub String);
+
+/// Reads and checks `path` for the node called `hostname`.
+pub fn load(path: &Path, hostname: &str) -> Result<Settings, ConfigError> {
+    let text = std::fs::read_to_string(path).map_err(|e| {
+        ConfigError(match e.kind() {
+            std::io::ErrorKind::NotFound => format!(
+                "{}: there is no configuration: see hafailover.toml(5) and \
+                 /usr/share/doc/hafailover/examples/hafailover.toml",
+                path.display()
+            ),
+            _ => format!("{}: {e}", path.display()),
+        })
+    })?;
+    parse(&text, &path.display().to_string(), hostname)
+}
+
+/// The same for a text; `name` is the file's name in messages.
+pub fn parse(text: &str, name: &str, hostname: &str) -> Result<Settings, ConfigError> {
+    let source = Source { text, name };
+    let file: File = toml::from_str(text).map_err(|e| {
+        let message = e.message().trim().replace('\n', "; ");
+        source.at(e.span().unwrap_or(0..0), &message)
+    })?;
+    let cluster = file.cluster.name.get_ref().clone();
+    if cluster.is_empty() || cluster.len() > 64 {
+        let span = file.cluster.name.span();
+        return Err(source.at(span, "the cluster's name must have 1 to 64 bytes"));
+    }
+    let (nodes, me) = source.nodes(&file, hostname)?;
+    let timing = source.timing(&file.timing)?;
+    let links = source.links(&file, &nodes)?;
+    let safety = source.safety(&file.safety, &timing)?;
+    let fingerprint = fingerprint(&cluster, &nodes, &links, &timing, &safety);
+    Ok(Settings {
+        cluster,
+        me,
+        nodes,
+        links,
+        timing,
+        silence_chosen: file.safety.silence.is_some(),
+        safety,
+        keys: file.cluster.keys.unwrap_or_else(|| "/etc/hafailover/keys".into()),
+        state: file.cluster.state.unwrap_or_else(|| "/var/lib/hafailover/state".into()),
+        fingerprint,
+    })
+}
+
+struct Source<'a> {
+    text: &'a str,
+    name: &'a str,
+}
+
+impl Source<'_> {
+    fn at(&self, span: Range<usize>, what: &str) -> ConfigError {
+        let start = span.start.min(self.text.len());
+        let before = &self.text[..start];
+        let line = before.matches('\n').count() + 1;
+        let column = before.len() - before.rfind('\n').map_or(0, |n| n + 1);
+        let shown = self.text.lines().nth(line - 1).unwrap_or_default();
+        let caret = " ".repeat(column.min(shown.len()));
+        ConfigError(format!("{}:{line}:{}: {what}\n  {shown}\n  {caret}^", self.name, column + 1))
+    }
+
+    fn nodes(&self, file: &File, hostname: &str) -> Result<(Vec<Node>, NodeId), ConfigError> {
+        let end = self.text.len()..self.text.len();
+        if file.nodes.len() < 2 || file.nodes.len() > NODES_MAX {
+            let what = format!(
+                "{} [[node]] tables: a cluster has 2 to {NODES_MAX} nodes, each with its name = \
+                 as hostname prints it",
+                file.nodes.len()
+            );
+            return Err(self.at(end, &what));
+        }
+        let mut nodes: Vec<Node> = Vec::new();
+        for (n, node) in file.nodes.iter().enumerate() {
+            let name = node.name.get_ref().clone();
+            let good = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+            if name.is_empty() || name.len() > 64 || !name.chars().all(good) {
+                let what = "a node's name is its host name: letters, digits, '-', '.', '_'";
+                return Err(self.at(node.name.span(), what));
+            }
+            if nodes.iter().any(|n| n.name == name) {
+                let what = format!("node {name} is listed twice: keep one");
+                return Err(self.at(node.name.span(), &what));
+            }
+            nodes.push(Node { id: NodeId(n as u8), name });
+        }
+        let short = |name: &str| name.split('.').next().unwrap_or_default().to_lowercase();
+        let full = nodes.iter().find(|n| n.name.eq_ignore_ascii_case(hostname));
+        let me = full.or_else(|| nodes.iter().find(|n| short(&n.name) == short(hostname)));
+        match me.map(|n| n.id) {
+            Some(me) => Ok((nodes, me)),
+            None => {
+                let names: Vec<&str> = nodes.iter().map(|n| n.name.as_str()).collect();
+                let what = format!(
+                    "this host is called {hostname}, and the nodes are {}: add it or correct a \
+                     name",
+                    names.join(", ")
+                );
+                Err(self.at(file.nodes[0].name.span(), &what))
+            }
+        }
+    }
+
+    fn duration(
+        &self,
+        value: &Option<Spanned<String>>,
+        default: Duration,
+    ) -> Result<Duration, ConfigError> {
+        let Some(value) = value else { return Ok(default) };
+        parse_duration(value.get_ref()).map_err(|what| self.at(value.span(), &what))
+    }
+
+    fn timing(&self, timing: &file::Timing) -> Result<Timing, ConfigError> {
+        let ms = Duration::from_millis;
+        let keepalive = self.duration(&timing.keepalive, ms(200))?;
+        let deadtime = self.duration(&timing.deadtime, (keepalive * 6).max(ms(1200)))?;
+        let warntime = self.duration(&timing.warntime, deadtime / 2)?;
+        let initdead = self.duration(&timing.initdead, (deadtime * 2).max(ms(30_000)))?;
+        let restart_bound = self.duration(&timing.restart_bound, ms(5_000))?;
+        let span = |v: &Option<Spanned<String>>| v.as_ref().map(Spanned::span);
+        let spans = [&timing.deadtime, &timing.keepalive, &timing.warntime, &timing.initdead];
+        let some = spans.iter().find_map(|v| span(v)).unwrap_or(0..0);
+        let place = |v: &Option<Spanned<String>>| span(v).unwrap_or(some.clone());
+        let refuse = |v: &Option<Spanned<String>>, what: String| Err(self.at(place(v), &what));
+        if keepalive < ms(10) || keepalive > ms(60_000) {
+            return refuse(&timing.keepalive, "keepalive must be from 10ms to 60s".into());
+        }
+        if deadtime <= keepalive * 2 {
+            let what = format!(
+                "deadtime ({}) must be more than twice keepalive ({}), or one lost heartbeat is \
+                 taken for a death: write deadtime = \"{}\" or more",
+                show(deadtime),
+                show(keepalive),
+                show(keepalive * 5)
+            );
+            return refuse(&timing.deadtime, what);
+        }
+        if !(keepalive < warntime && warntime < deadtime) {
+            let what = format!(
+                "warntime ({}) must lie between keepalive ({}) and deadtime ({})",
+                show(warntime),
+                show(keepalive),
+                show(deadtime)
+            );
+            return refuse(&timing.warntime, what);
+        }
+        if initdead < deadtime {
+            let what = format!(
+                "initdead ({}) must not be less than deadtime ({})",
+                show(initdead),
+                show(deadtime)
+            );
+            return refuse(&timing.initdead, what);
+        }
+        Ok(Timing { keepalive, warntime, deadtime, initdead, restart_bound })
+    }
+
+    fn safety(&self, safety: &file::Safety, timing: &Timing) -> Result<Safety, ConfigError> {
+        let silence = |s: Option<file::Silence>, default| match s {
+            None => default,
+            Some(file::Silence::Takeover) => OnSilence::Takeover,
+            Some(file::Silence::Hold) => OnSilence::Hold,
+        };
+        let on_silence = silence(safety.silence, OnSilence::Takeover);
+        let least = timing.deadtime + Duration::from_secs(30);
+        Ok(Safety {
+            silence: on_silence,
+            unseen: silence(safety.unseen, on_silence),
+            last_link: silence(safety.last_link, OnSilence::Hold),
+            on_lost: match safety.on_lost {
+                None | Some(file::Lost::Reboot) => OnLost::Reboot,
+                Some(file::Lost::Leave) => OnLost::Leave,
+            },
+            guard_bound: self.duration(&safety.guard_bound, least)?,
+        })
+    }
+
+    fn links(&self, file: &File, nodes: &[Node]) -> Result<Vec<Link>, ConfigError> {
+        let end = self.text.len()..self.text.len();
+        if file.links.is_empty() || file.links.len() > LINKS_MAX {
+            let what = format!(
+                "{} [[link]] tables: there must be 1 to {LINKS_MAX}, and two make failover safe",
+                file.links.len()
+            );
+            return Err(self.at(end, &what));
+        }
+        let mut links: Vec<Link> = Vec::new();
+        for (n, link) in file.links.iter().enumerate() {
+            let (name, kind) =
+                link_kind(link.get_ref(), nodes).map_err(|what| self.at(link.span(), &what))?;
+            if links.iter().any(|l| l.kind == kind) {
+                return Err(self.at(link.span(), &format!("{name} is listed twice: keep one")));
+            }
+            links.push(Link { id: LinkId(n as u8), name, kind });
+        }
+        Ok(links)
+    }
+}
+
+fn link_kind(link: &file::Link, nodes: &[Node]) -> Result<(String, LinkKind), String> {
+    match link {
+        file::Link::Serial { device, baud } => {
+            let baud = baud.unwrap_or(BAUD);
+            if !BAUDS.contains(&baud) {
+                let all = BAUDS.map(|b| b.to_string()).join(", ");
+                return Err(format!("baud = {baud}: write one of {all}"));
+            }
+            let name = format!("serial {}", device.display());
+            Ok((name, LinkKind::Serial { device: device.clone(), baud }))
+        }
+        file::Link::Udp { interface, port, group, ttl, addresses } => {
+            if interface.is_empty() || interface.len() > 15 {
+                return Err("interface = must name a network interface, as ip link shows it".into());
+            }
+            let ttl = u32::from(ttl.unwrap_or(1));
+            let to = match (group, addresses) {
+                (None, None) => UdpTo::Broadcast,
+                (Some(_), Some(_)) => {
+                    return Err(
+                        "group (multicast) and addresses (unicast): write one of them".into()
+                    );
+                }
+                (Some(group), None) if !group.is_multicast() => {
+                    return Err(format!(
+                        "{group} is no multicast address: 224.0.0.0/4 or ff00::/8"
+                    ));
+                }
+                (Some(IpAddr::V4(group)), None) => UdpTo::Multicast4 { group: *group, ttl },
+                (Some(IpAddr::V6(group)), None) => UdpTo::Multicast6 { group: *group, hops: ttl },
+                (None, Some(addresses)) => unicast(addresses, nodes)?,
+            };
+            let name = format!("udp {interface}");
+            let port = port.unwrap_or(PORT);
+            Ok((name, LinkKind::Udp { interface: interface.clone(), port, to }))
+        }
+    }
+}
+
+fn unicast(
+    addresses: &std::collections::BTreeMap<String, IpAddr>,
+    nodes: &[Node],
+) -> Result<UdpTo, String> {
+    if let Some(unknown) = addresses.keys().find(|name| nodes.iter().all(|n| n.name != **name)) {
+        return Err(format!("addresses names {unknown}, which is no [[node]]"));
+    }
+    let mut list = Vec::new();
+    for node in nodes {
+        let address = addresses
+            .get(&node.name)
+            .ok_or_else(|| format!("addresses has none for {}: every node needs one", node.name))?;
+        list.push((node.id, *address));
+    }
+    if list.iter().any(|(_, a)| a.is_ipv6() != list[0].1.is_ipv6()) {
+        return Err("addresses mixes IPv4 and IPv6: make two links of it".into());
+    }
+    Ok(UdpTo::Unicast { addresses: list })
+}
+
+/// `500ms`, `5s`, `2min`, `1h`, also with a fraction.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let advice = || format!("\"{text}\" is no time: write a number and ms, s, min or h: \"500ms\"");
+    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(advice)?;
+    let number: f64 = text[..split].parse().map_err(|_| advice())?;
+    let unit = match text[split..].trim() {
+        "ms" => 0.001,
+        "s" => 1.0,
+        "min" => 60.0,
+        "h" => 3600.0,
+        _ => return Err(advice()),
+    };
+    let seconds = number * unit;
+    if !(0.0..=86_400.0 * 30.0).contains(&seconds) {
+        return Err(format!("\"{text}\" is too long: at most 30 days"));
+    }
+    Ok(Duration::from_nanos((seconds * 1e9).round() as u64))
+}
+
+pub fn show(d: Duration) -> String {
+    match d.as_millis() {
+        ms if ms % 1000 == 0 => format!("{}s", ms / 1000),
+        ms => format!("{ms}ms"),
+    }
+}
+
+/// Whether a serial line carries a usual heartbeat in the time between two.
+pub fn line_is_fast_enough(baud: u32, keepalive: Duration) -> Result<(), String> {
+    let needs = line_time(USUAL_FRAME, baud);
+    if needs * 10 <= keepalive * 8 {
+        return Ok(());
+    }
+    Err(format!(
+        "a heartbeat of {USUAL_FRAME} bytes takes {} ms at {baud} baud, keepalive is {}: \
+         heartbeats on this line come less often than on others; a higher baud or a longer \
+         keepalive mends it",
+        needs.as_millis(),
+        show(keepalive)
+    ))
+}
+
+/// Of all settings that must agree between the nodes, in their parsed form: comments and order of
+/// keys do not matter.
+fn fingerprint(
+    cluster: &str,
+    nodes: &[Node],
+    links: &[Link],
+    timing: &Timing,
+    safety: &Safety,
+) -> u64 {
+    let text = format!("{cluster:?} {nodes:?} {links:?} {timing:?} {safety:?}");
+    let digest = Sha256::digest(text.as_bytes());
+    u64::from_be_bytes(digest[..8].try_into().expect("a digest is longer"))
+}

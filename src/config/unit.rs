@@ -1,0 +1,169 @@
+//! A unit file and its drop-ins as text (systemd.syntax(7), systemd.unit(5)): which file counts,
+//! what it assigns, and where each assignment stands.
+
+use super::target::UNIT_DIRS;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Longest unit file that is read, in bytes.
+const FILE_MAX: u64 = 256 * 1024;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assignment {
+    pub section: String,
+    pub key: String,
+    pub value: String,
+    pub file: PathBuf,
+    pub line: usize,
+}
+
+impl Assignment {
+    /// `file:line`.
+    pub fn place(&self) -> String {
+        format!("{}:{}", self.file.display(), self.line)
+    }
+}
+
+/// A unit's fragment and drop-ins, in the order in which they count.
+#[derive(Clone, Debug)]
+pub struct UnitText {
+    pub fragment: PathBuf,
+    pub assignments: Vec<Assignment>,
+    /// All that was read, for fingerprints.
+    pub all: String,
+}
+
+impl UnitText {
+    /// `None`: there is no such unit. A template's instance reads the template.
+    pub fn load(root: &Path, unit: &str) -> Result<Option<UnitText>, String> {
+        let names = match (unit.split_once('@'), unit.rsplit_once('.')) {
+            (Some((prefix, _)), Some((_, suffix))) => {
+                vec![unit.to_string(), format!("{prefix}@.{suffix}")]
+            }
+            _ => vec![unit.to_string()],
+        };
+        let find = |name: &String| {
+            UNIT_DIRS.iter().map(|d| root.join(d).join(name)).find(|p| p.symlink_metadata().is_ok())
+        };
+        let Some(fragment) = names.iter().find_map(find) else { return Ok(None) };
+        if std::fs::canonicalize(&fragment).is_ok_and(|p| p == Path::new("/dev/null")) {
+            let shown = fragment.display();
+            return Err(format!("{shown}: {unit} is masked: systemctl unmask {unit}"));
+        }
+        let mut text =
+            UnitText { fragment: fragment.clone(), assignments: Vec::new(), all: String::new() };
+        text.read(&fragment)?;
+        for file in dropins(root, &names) {
+            text.read(&file)?;
+        }
+        Ok(Some(text))
+    }
+
+    fn read(&mut self, file: &Path) -> Result<(), String> {
+        let at = |e: std::io::Error| format!("{}: {e}", file.display());
+        if std::fs::metadata(file).map_err(at)?.len() > FILE_MAX {
+            return Err(format!("{}: longer than {FILE_MAX} bytes", file.display()));
+        }
+        let text = std::fs::read_to_string(file).map_err(at)?;
+        self.assignments.extend(parse(&text, file)?);
+        self.all.push_str(&text);
+        Ok(())
+    }
+
+    /// The words of a list setting: assignments add up, an empty one starts over.
+    pub fn list(&self, section: &str, key: &str) -> Vec<Assignment> {
+        let mut words = Vec::new();
+        for line in self.assignments.iter().filter(|a| a.section == section && a.key == key) {
+            if line.value.is_empty() {
+                words.clear();
+            }
+            for word in line.value.split_whitespace() {
+                words.push(Assignment { value: word.into(), ..line.clone() });
+            }
+        }
+        words
+    }
+
+    /// The last assignment of a setting.
+    pub fn last(&self, section: &str, key: &str) -> Option<&Assignment> {
+        self.assignments.iter().rfind(|a| a.section == section && a.key == key)
+    }
+
+    pub fn section(&self, section: &str) -> Vec<Assignment> {
+        self.assignments.iter().filter(|a| a.section == section).cloned().collect()
+    }
+}
+
+/// `NAME.d/*.conf`, sorted by file name; of equal names the directory earlier in the list wins.
+fn dropins(root: &Path, names: &[String]) -> Vec<PathBuf> {
+    let mut files: BTreeMap<std::ffi::OsString, PathBuf> = BTreeMap::new();
+    for name in names {
+        for dir in UNIT_DIRS.iter().map(|d| root.join(d).join(format!("{name}.d"))) {
+            for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+                let path = entry.path();
+                // Ours depend on the group's settings and would change its fingerprint.
+                let ours = entry.file_name() == super::generator::DROPIN;
+                if path.extension().is_some_and(|e| e == "conf") && !ours {
+                    files.entry(entry.file_name()).or_insert(path);
+                }
+            }
+        }
+    }
+    files.into_values().collect()
+}
+
+fn parse(text: &str, file: &Path) -> Result<Vec<Assignment>, String> {
+    let mut assignments = Vec::new();
+    let mut section = String::new();
+    let mut lines = text.lines().enumerate().peekable();
+    while let Some((n, line)) = lines.next() {
+        let line = line.trim();
+        let line_number = n + 1;
+        if line.is_empty() || line.starts_with(['#', ';']) {
+            continue;
+        }
+        if let Some(name) = line.strip_prefix('[').and_then(|l| l.strip_suffix(']')) {
+            section = name.to_string();
+            continue;
+        }
+        let mut whole = line.to_string();
+        while whole.ends_with('\\') {
+            whole.pop();
+            whole.push(' ');
+            match lines.next() {
+                // A comment between continued lines is skipped, as systemd does.
+                Some((_, more)) if more.trim_start().starts_with(['#', ';']) => whole.push('\\'),
+                Some((_, more)) => whole.push_str(more.trim()),
+                None => break,
+            }
+        }
+        let Some((key, value)) = whole.split_once('=') else {
+            return Err(format!(
+                "{}:{line_number}: \"{whole}\" is no assignment: write KEY=VALUE",
+                file.display()
+            ));
+        };
+        assignments.push(Assignment {
+            section: section.clone(),
+            key: key.trim().into(),
+            value: value.trim().into(),
+            file: file.into(),
+            line: line_number,
+        });
+    }
+    Ok(assignments)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn continued_lines_comments_and_places() {
+        let text = "# c\n[Unit]\nRequires=a.service \\\n# between\n  b.mount\n\n[X-Hafailover]\nNodes=n1\n";
+        let got = parse(text, Path::new("f")).expect("good");
+        assert_eq!(got[0].value.split_whitespace().collect::<Vec<_>>(), ["a.service", "b.mount"]);
+        assert_eq!((got[0].line, got[1].section.as_str(), got[1].line), (3, "X-Hafailover", 8));
+        assert!(parse("[Unit]\nrubbish\n", Path::new("f")).expect_err("bad").starts_with("f:2:"));
+    }
+}
