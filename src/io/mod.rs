@@ -6,11 +6,14 @@ use crate::core::name::LinkId;
 
 pub mod clock;
 pub mod journal;
+pub mod kernel;
 pub mod link;
 pub mod notify;
 pub mod rt;
 pub mod serial;
 pub mod store;
+pub mod systemd;
+pub mod token;
 pub mod udp;
 
 /// What the parts report to the daemon's loop.

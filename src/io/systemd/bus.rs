@@ -1,0 +1,232 @@
+//! Calls to PID 1 and to logind over D-Bus (org.freedesktop.systemd1(5)), and over PID 1's private
+//! socket when the bus is gone. Every call has a time limit; a lost answer is an error that says
+//! so, never a "no".
+
+use futures_util::StreamExt;
+use serde::Serialize;
+use std::collections::HashMap;
+use std::time::Duration;
+use zbus::zvariant::DynamicType;
+use zbus::{Connection, MessageStream, OwnedObjectPath, OwnedVariant, connection::Builder};
+
+/// Longest wait for one answer.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// Signals that may wait; read by a task that does nothing else.
+const SIGNALS: usize = 4096;
+const PRIVATE: &str = "unix:path=/run/systemd/private";
+const SYSTEMD: &str = "org.freedesktop.systemd1";
+const MANAGER: &str = "/org/freedesktop/systemd1";
+const LOGIND: &str = "org.freedesktop.login1";
+
+/// Two connections: one for calls, one for signals, so that a burst of signals holds up no call.
+#[derive(Clone, Debug)]
+pub struct Bus {
+    calls: Connection,
+    private: bool,
+}
+
+/// A unit's properties, of the common interface and of its own kind.
+pub type Properties = HashMap<String, OwnedVariant>;
+
+/// Connects and subscribes. The stream has every signal of PID 1 and of logind.
+pub async fn connect() -> zbus::Result<(Bus, MessageStream)> {
+    match connect_to(false).await {
+        Ok(both) => Ok(both),
+        Err(_) => connect_to(true).await,
+    }
+}
+
+async fn connect_to(private: bool) -> zbus::Result<(Bus, MessageStream)> {
+    let build = || match private {
+        true => Builder::address(PRIVATE).p2p(),
+        false => Builder::system(),
+    };
+    let calls = build().method_timeout(PATIENCE).build().await?;
+    let signals = build().method_timeout(PATIENCE).build().await?;
+    let mut stream = MessageStream::from(signals.clone());
+    stream.set_max_queued(SIGNALS.try_into().expect("not zero"));
+    if !private {
+        let owner = "type='signal',member='NameOwnerChanged',arg0='org.freedesktop.systemd1'";
+        let rules = [
+            format!("type='signal',sender='{SYSTEMD}'"),
+            format!("type='signal',sender='{LOGIND}'"),
+            owner.into(),
+        ];
+        for rule in rules {
+            let (bus, path) = ("org.freedesktop.DBus", "/org/freedesktop/DBus");
+            signals.call_method(Some(bus), path, Some(bus), "AddMatch", &rule).await?;
+        }
+    }
+    subscribe(&signals, private).await?;
+    Ok((Bus { calls, private }, stream))
+}
+
+async fn subscribe(signals: &Connection, private: bool) -> zbus::Result<()> {
+    let to = (!private).then_some(SYSTEMD);
+    let interface = "org.freedesktop.systemd1.Manager";
+    signals.call_method(to, MANAGER, Some(interface), "Subscribe", &()).await?;
+    Ok(())
+}
+
+/// The next signal; `None`: the connection is gone.
+pub async fn next(stream: &mut MessageStream) -> Option<zbus::Message> {
+    loop {
+        match stream.next().await? {
+            Ok(message) if message.message_type() == zbus::message::Type::Signal => {
+                return Some(message);
+            }
+            Ok(_) => {}
+            Err(_) => return None,
+        }
+    }
+}
+
+impl Bus {
+    /// Whether PID 1's private socket is used because the bus is gone.
+    pub fn is_private(&self) -> bool {
+        self.private
+    }
+
+    async fn call<B: Serialize + DynamicType>(
+        &self,
+        path: &str,
+        interface: &str,
+        method: &str,
+        body: &B,
+    ) -> zbus::Result<zbus::Message> {
+        let to = (!self.private).then_some(SYSTEMD);
+        self.calls.call_method(to, path, Some(interface), method, body).await
+    }
+
+    async fn manager<B: Serialize + DynamicType>(
+        &self,
+        method: &str,
+        body: &B,
+    ) -> zbus::Result<zbus::Message> {
+        self.call(MANAGER, "org.freedesktop.systemd1.Manager", method, body).await
+    }
+
+    pub async fn start_unit(&self, unit: &str) -> zbus::Result<()> {
+        self.manager("StartUnit", &(unit, "replace")).await.map(drop)
+    }
+
+    pub async fn stop_unit(&self, unit: &str) -> zbus::Result<()> {
+        self.manager("StopUnit", &(unit, "replace")).await.map(drop)
+    }
+
+    pub async fn reload_unit(&self, unit: &str) -> zbus::Result<()> {
+        self.manager("ReloadUnit", &(unit, "replace")).await.map(drop)
+    }
+
+    pub async fn reset_failed(&self, unit: &str) -> zbus::Result<()> {
+        self.manager("ResetFailedUnit", &(unit,)).await.map(drop)
+    }
+
+    /// All properties of a unit; loads it if it is not.
+    pub async fn unit(&self, unit: &str) -> zbus::Result<Properties> {
+        let path = unit_path(unit);
+        let common = "org.freedesktop.systemd1.Unit";
+        let mut all = self.properties(&path, common).await?;
+        let kind = match unit.rsplit_once('.').map(|(_, kind)| kind) {
+            Some("service") => "org.freedesktop.systemd1.Service",
+            Some("mount") => "org.freedesktop.systemd1.Mount",
+            Some("socket") => "org.freedesktop.systemd1.Socket",
+            _ => return Ok(all),
+        };
+        all.extend(self.properties(&path, kind).await?);
+        Ok(all)
+    }
+
+    async fn properties(&self, path: &str, interface: &str) -> zbus::Result<Properties> {
+        let all = "org.freedesktop.DBus.Properties";
+        let reply = self.call(path, all, "GetAll", &(interface,)).await?;
+        reply.body().deserialize()
+    }
+
+    /// The type of a queued job: `start`, `stop`, `restart`, …
+    pub async fn job_type(&self, unit: &str) -> zbus::Result<Option<String>> {
+        let unit = self.properties(&unit_path(unit), "org.freedesktop.systemd1.Unit").await?;
+        let Some((id, path)) = unit.get("Job").and_then(job) else { return Ok(None) };
+        if id == 0 {
+            return Ok(None);
+        }
+        let job = self.properties(path.as_str(), "org.freedesktop.systemd1.Job").await?;
+        Ok(text(&job, "JobType"))
+    }
+
+    /// A delay inhibitor for shutdown; it holds as long as the descriptor lives. No logind: none.
+    pub async fn inhibit_shutdown(&self) -> Option<zbus::OwnedFd> {
+        if self.private {
+            return None;
+        }
+        let why = "groups are moved to another node first";
+        let reply = self
+            .calls
+            .call_method(
+                Some(LOGIND),
+                "/org/freedesktop/login1",
+                Some("org.freedesktop.login1.Manager"),
+                "Inhibit",
+                &("shutdown", "hafailover", why, "delay"),
+            )
+            .await
+            .ok()?;
+        reply.body().deserialize().ok()
+    }
+}
+
+/// `Job` of a unit: its number (0: none) and path.
+fn job(value: &OwnedVariant) -> Option<(u32, OwnedObjectPath)> {
+    <(u32, OwnedObjectPath)>::try_from(value.try_clone().ok()?).ok()
+}
+
+pub fn has_job(unit: &Properties) -> bool {
+    unit.get("Job").and_then(job).is_some_and(|(id, _)| id != 0)
+}
+
+pub fn text(all: &Properties, name: &str) -> Option<String> {
+    String::try_from(all.get(name)?.try_clone().ok()?).ok()
+}
+
+pub fn list(all: &Properties, name: &str) -> Vec<String> {
+    let value = all.get(name).and_then(|v| v.try_clone().ok());
+    value.and_then(|v| Vec::<String>::try_from(v).ok()).unwrap_or_default()
+}
+
+pub fn number(all: &Properties, name: &str) -> u64 {
+    let Some(value) = all.get(name) else { return 0 };
+    u64::try_from(value).or_else(|_| u32::try_from(value).map(u64::from)).unwrap_or_default()
+}
+
+/// Whether a unit carries this gate among its `Asserts` a(sbbsi).
+pub fn asserts_path(all: &Properties, path: &str) -> bool {
+    type Assert = (String, bool, bool, String, i32);
+    let value = all.get("Asserts").and_then(|v| v.try_clone().ok());
+    let asserts = value.and_then(|v| Vec::<Assert>::try_from(v).ok()).unwrap_or_default();
+    asserts.iter().any(|a| a.0 == "AssertPathExists" && !a.2 && a.3 == path)
+}
+
+/// A unit's object path: everything but letters and digits as `_xx` (sd_bus_path_encode(3)).
+pub fn unit_path(unit: &str) -> String {
+    let mut path = format!("{MANAGER}/unit/");
+    for (n, byte) in unit.bytes().enumerate() {
+        let plain = byte.is_ascii_alphabetic() || (byte.is_ascii_digit() && n > 0);
+        if plain {
+            path.push(char::from(byte));
+        } else {
+            path.push_str(&format!("_{byte:02x}"));
+        }
+    }
+    path
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn paths_are_encoded_as_systemd_does() {
+        assert_eq!(
+            super::unit_path("hafailover-ip@10.0.0.1-24.service"),
+            "/org/freedesktop/systemd1/unit/hafailover_2dip_4010_2e0_2e0_2e1_2d24_2eservice"
+        );
+    }
+}

@@ -1,0 +1,225 @@
+//! Starting, stopping and looking at one group: what is asked of systemd, waited for, and verified
+//! in the kernel.
+
+use super::Shared;
+use super::bus::Bus;
+use super::unit::Unit;
+use crate::core::name::{Epoch, GroupName};
+use crate::core::time::Instant;
+use crate::core::{Member, MemberState, Observation, StartError, StopError};
+use crate::io::{clock, token};
+use std::rc::Rc;
+use std::time::Duration;
+
+/// How long a lost bus is waited for before an answer is given up as unknown.
+const BUS_PATIENCE: Duration = Duration::from_secs(10);
+/// Signals tell of changes; this is for one that was lost.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// One group's members as the daemon was told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Managed {
+    pub hard: Vec<String>,
+    pub soft: Vec<String>,
+}
+
+impl Managed {
+    pub fn units(&self) -> impl Iterator<Item = &String> {
+        self.hard.iter().chain(&self.soft)
+    }
+}
+
+/// The bus, as soon as there is one.
+async fn bus(shared: &Shared) -> Result<Bus, String> {
+    let end = clock::now() + BUS_PATIENCE;
+    loop {
+        let changed = shared.changed.notified();
+        if let Some(bus) = shared.bus.borrow().clone() {
+            return Ok(bus);
+        }
+        if clock::now() >= end {
+            return Err("systemd does not answer over D-Bus".into());
+        }
+        let _ = tokio::time::timeout(LOOK_AGAIN, changed).await;
+    }
+}
+
+/// Reads all members; a lost connection is waited for, a lost answer asked for again.
+async fn read(shared: &Shared, name: &GroupName, managed: &Managed) -> Result<Vec<Unit>, String> {
+    let token = format!("{}/{name}", token::DIR);
+    let end = clock::now() + BUS_PATIENCE;
+    'again: loop {
+        let bus = bus(shared).await?;
+        let mut units = Vec::new();
+        for unit in managed.units() {
+            match Unit::read(&bus, unit, &token).await {
+                Ok(unit) => units.push(unit),
+                Err(e) if clock::now() >= end => return Err(format!("{unit}: {e}")),
+                Err(_) => {
+                    tokio::time::sleep(LOOK_AGAIN / 10).await;
+                    continue 'again;
+                }
+            }
+        }
+        return Ok(units);
+    }
+}
+
+pub async fn observe(shared: &Shared, name: &GroupName, managed: &Managed) -> Observation {
+    let units = match read(shared, name, managed).await {
+        Ok(units) => units,
+        Err(_) => return Observation { blind: true, ..Observation::default() },
+    };
+    let hard = |unit: &Unit| managed.hard.contains(&unit.name);
+    let by_hand = shared.by_hand.borrow();
+    let members: Vec<Member> =
+        units.iter().map(|u| u.member(hard(u), by_hand.contains(&u.name))).collect();
+    let down = units.iter().filter(|u| u.down() && !u.busy);
+    Observation {
+        members,
+        token: token::read(name),
+        leftovers: down.filter_map(Unit::leftover).collect(),
+        blind: false,
+        unloaded: units.iter().find_map(|u| u.unloaded.clone()),
+        no_carrier: None,
+    }
+}
+
+pub async fn start(
+    shared: Rc<Shared>,
+    name: GroupName,
+    managed: Managed,
+    epoch: Epoch,
+    valid_until: Instant,
+) -> Result<(), StartError> {
+    let unknown = |why: String| StartError::Unknown { why };
+    if clock::now() >= valid_until {
+        return Err(StartError::Late);
+    }
+    token::write(&name, epoch).map_err(|e| unknown(format!("the token: {e}")))?;
+    let before = read(&shared, &name, &managed).await.map_err(unknown)?;
+    if let Some(why) = before.iter().find_map(|u| u.unloaded.clone()) {
+        return Err(unknown(why));
+    }
+    let bus = bus(&shared).await.map_err(unknown)?;
+    for unit in before.iter().filter(|u| u.state == MemberState::Failed) {
+        let _ = bus.reset_failed(&unit.name).await;
+    }
+    let target = name.unit();
+    let whole = bus.unit(&target).await.map_err(|e| unknown(e.to_string()))?;
+    let active = super::bus::text(&whole, "ActiveState").is_some_and(|s| s == "active");
+    if clock::now() >= valid_until {
+        // Nothing was asked of systemd yet; the stop that follows removes the token.
+        return Err(StartError::Late);
+    }
+    let mut wanted: Vec<&str> = vec![&target];
+    if active {
+        wanted = before.iter().filter(|u| u.down()).map(|u| u.name.as_str()).collect();
+    }
+    for unit in wanted {
+        // A lost answer leaves the job running: the members tell what became of it.
+        if let Err(zbus::Error::MethodError(_, why, _)) = bus.start_unit(unit).await {
+            return Err(unknown(format!("{unit}: {}", why.unwrap_or_default())));
+        }
+    }
+    let limit = before.iter().map(|u| u.start_limit).sum::<Duration>();
+    let units = settle(&shared, &name, &managed, limit).await.map_err(unknown)?;
+    let bad = |u: &&Unit| managed.hard.contains(&u.name) && u.state != MemberState::Active;
+    match units.iter().find(bad) {
+        None => Ok(()),
+        Some(unit) => {
+            let result = match (unit.result.as_str(), unit.settled()) {
+                ("", true) => "it ended or was skipped".to_string(),
+                ("", false) => format!("not active in {} s", limit.as_secs()),
+                (result, _) => result.to_string(),
+            };
+            Err(StartError::Failed { unit: unit.name.clone(), result })
+        }
+    }
+}
+
+/// Waits until no member has a job or is on its way, at most `limit`.
+async fn settle(
+    shared: &Shared,
+    name: &GroupName,
+    managed: &Managed,
+    limit: Duration,
+) -> Result<Vec<Unit>, String> {
+    let end = clock::now() + limit;
+    loop {
+        let changed = shared.changed.notified();
+        let units = read(shared, name, managed).await?;
+        if units.iter().all(Unit::settled) || clock::now() >= end {
+            return Ok(units);
+        }
+        let _ = tokio::time::timeout(LOOK_AGAIN, changed).await;
+    }
+}
+
+/// Token away, then the target, then the members from the top layer down, each verified before the
+/// next: what lies below a layer that did not stop is not touched.
+pub async fn stop(shared: Rc<Shared>, name: GroupName, managed: Managed) -> Result<(), StopError> {
+    let unknown = |why: String| StopError::Unknown { why };
+    token::remove(&name).map_err(|e| unknown(format!("the token: {e}")))?;
+    let bus_now = bus(&shared).await.map_err(unknown)?;
+    let _ = bus_now.stop_unit(&name.unit()).await;
+    let units = read(&shared, &name, &managed).await.map_err(unknown)?;
+    for layer in layers(&units) {
+        let part = Managed { hard: layer.clone(), soft: Vec::new() };
+        let up: Vec<&Unit> = units
+            .iter()
+            .filter(|u| layer.contains(&u.name))
+            .filter(|u| !(u.down() && !u.busy))
+            .collect();
+        for unit in &up {
+            let bus = bus(&shared).await.map_err(unknown)?;
+            let _ = bus.stop_unit(&unit.name).await;
+        }
+        let limit = up.iter().map(|u| u.stop_limit).max().unwrap_or_default();
+        let after = match up.is_empty() {
+            true => units.iter().filter(|u| layer.contains(&u.name)).cloned().collect(),
+            false => settle(&shared, &name, &part, limit).await.map_err(unknown)?,
+        };
+        for unit in &after {
+            verify(&shared, unit).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Down for systemd and gone from the kernel, or who holds it.
+async fn verify(shared: &Shared, unit: &Unit) -> Result<(), StopError> {
+    // A failed stop is told by the kernel: a mount that is gone is released, whatever its unit
+    // says of an earlier try.
+    let left = unit.leftover();
+    if left.is_none() && (unit.down() || unit.name.ends_with(".mount")) {
+        if unit.state == MemberState::Failed {
+            let bus = bus(shared).await.map_err(|why| StopError::Unknown { why })?;
+            let _ = bus.reset_failed(&unit.name).await;
+        }
+        return Ok(());
+    }
+    let why = left.unwrap_or_else(|| match unit.result.as_str() {
+        "" => format!("it is still {}", unit.sub),
+        result => format!("it did not stop ({result})"),
+    });
+    Err(StopError::Stuck { unit: unit.name.clone(), why, holders: unit.holders() })
+}
+
+/// Members by their `After=` among each other, the topmost first. Units in a cycle (systemd does
+/// not load one) form one last layer.
+fn layers(units: &[Unit]) -> Vec<Vec<String>> {
+    let mut left: Vec<&Unit> = units.iter().collect();
+    let mut layers = Vec::new();
+    while !left.is_empty() {
+        let needed = |u: &&Unit| left.iter().any(|o| o.name != u.name && o.after.contains(&u.name));
+        let top: Vec<String> = left.iter().filter(|u| !needed(u)).map(|u| u.name.clone()).collect();
+        let layer = match top.is_empty() {
+            true => left.iter().map(|u| u.name.clone()).collect(),
+            false => top,
+        };
+        left.retain(|u| !layer.contains(&u.name));
+        layers.push(layer);
+    }
+    layers
+}

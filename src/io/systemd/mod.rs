@@ -1,0 +1,270 @@
+//! The hands on systemd: jobs, unit states, shutdown. The only part that speaks D-Bus, on a thread
+//! and a runtime of its own, so that no burst of signals delays a heartbeat.
+
+pub mod bus;
+mod group;
+mod signals;
+mod unit;
+
+pub use group::Managed;
+pub use unit::address_of;
+
+use super::{Inbox, Input};
+use crate::core::name::{Epoch, GroupName};
+use crate::core::time::Instant;
+use crate::core::{Event, Observation, StopError, Terminate};
+use bus::Bus;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::sync::{Notify, mpsc, oneshot};
+
+/// Requests that may wait; the core has at most a few a group.
+const QUEUE: usize = 1024;
+/// Longest wait for the type of our own job.
+const OWN_JOB: Duration = Duration::from_secs(1);
+
+/// The daemon's end. Its methods never wait.
+#[derive(Clone, Debug)]
+pub struct Systemd(mpsc::Sender<Ask>);
+
+#[derive(Debug)]
+enum Ask {
+    Manage(BTreeMap<GroupName, Managed>),
+    Start { group: GroupName, epoch: Epoch, job: u64, valid_until: Instant },
+    Stop { group: GroupName, job: u64 },
+    Adopt { group: GroupName, epoch: Epoch },
+    Observe { group: GroupName },
+    Announce { group: GroupName },
+    OwnJob(oneshot::Sender<Terminate>),
+    LetGo,
+}
+
+impl Systemd {
+    pub fn spawn(inbox: Inbox) -> std::io::Result<Systemd> {
+        let (sender, asks) = mpsc::channel(QUEUE);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let run = move || {
+            let local = tokio::task::LocalSet::new();
+            local.block_on(&runtime, run(inbox, asks));
+        };
+        std::thread::Builder::new().name("systemd".into()).spawn(run)?;
+        Ok(Systemd(sender))
+    }
+
+    /// The groups to watch from now on.
+    pub fn manage(&self, groups: BTreeMap<GroupName, Managed>) {
+        self.ask(Ask::Manage(groups));
+    }
+
+    pub fn start(&self, group: GroupName, epoch: Epoch, job: u64, valid_until: Instant) {
+        self.ask(Ask::Start { group, epoch, job, valid_until });
+    }
+
+    pub fn stop(&self, group: GroupName, job: u64) {
+        self.ask(Ask::Stop { group, job });
+    }
+
+    pub fn adopt(&self, group: GroupName, epoch: Epoch) {
+        self.ask(Ask::Adopt { group, epoch });
+    }
+
+    pub fn observe(&self, group: GroupName) {
+        self.ask(Ask::Observe { group });
+    }
+
+    pub fn announce(&self, group: GroupName) {
+        self.ask(Ask::Announce { group });
+    }
+
+    /// Why PID 1 ends us: the type of our own job. No answer in time: as a restart, which touches
+    /// nothing.
+    pub async fn own_job(&self) -> Terminate {
+        let (sender, answer) = oneshot::channel();
+        self.ask(Ask::OwnJob(sender));
+        match tokio::time::timeout(OWN_JOB, answer).await {
+            Ok(Ok(kind)) => kind,
+            _ => Terminate::Restart,
+        }
+    }
+
+    /// Everything is given away: a shutdown need not wait for us any longer.
+    pub fn let_go(&self) {
+        self.ask(Ask::LetGo);
+    }
+
+    /// # Panics
+    /// When the queue is full: the driver has hung, and a daemon whose hands do not answer must
+    /// end, to be restarted and to adopt what runs.
+    fn ask(&self, ask: Ask) {
+        self.0.try_send(ask).expect("the systemd driver takes requests");
+    }
+}
+
+/// What the tasks on this thread share.
+pub struct Shared {
+    pub inbox: Inbox,
+    pub bus: RefCell<Option<Bus>>,
+    pub groups: RefCell<BTreeMap<GroupName, Managed>>,
+    /// Something changed at systemd: whoever waits looks again.
+    pub changed: Notify,
+    /// Members that a person stopped.
+    pub by_hand: RefCell<BTreeSet<String>>,
+    dirty: RefCell<BTreeSet<GroupName>>,
+    look: Notify,
+    /// Groups with a job of ours, and since when one has ended.
+    ours: RefCell<BTreeMap<GroupName, Option<Instant>>>,
+    tasks: RefCell<BTreeMap<GroupName, tokio::task::JoinHandle<()>>>,
+    inhibitor: RefCell<Option<zbus::OwnedFd>>,
+    pub shutting_down: std::cell::Cell<bool>,
+}
+
+impl Shared {
+    /// Jobs of a group while ours is at work, and shortly after, are not somebody else's.
+    pub fn is_ours(&self, group: &GroupName) -> bool {
+        match self.ours.borrow().get(group) {
+            None => false,
+            Some(None) => true,
+            Some(Some(ended)) => super::clock::now().since(*ended) < Duration::from_millis(500),
+        }
+    }
+
+    pub fn mark(&self, group: &GroupName) {
+        self.dirty.borrow_mut().insert(group.clone());
+        self.look.notify_one();
+    }
+
+    pub async fn tell(&self, event: Event) {
+        let _ = self.inbox.send(Input::Event(event)).await;
+    }
+
+    fn managed(&self, group: &GroupName) -> Option<Managed> {
+        self.groups.borrow().get(group).cloned()
+    }
+}
+
+async fn run(inbox: Inbox, mut asks: mpsc::Receiver<Ask>) {
+    let shared = Rc::new(Shared {
+        inbox,
+        bus: RefCell::new(None),
+        groups: RefCell::new(BTreeMap::new()),
+        changed: Notify::new(),
+        by_hand: RefCell::new(BTreeSet::new()),
+        dirty: RefCell::new(BTreeSet::new()),
+        look: Notify::new(),
+        ours: RefCell::new(BTreeMap::new()),
+        tasks: RefCell::new(BTreeMap::new()),
+        inhibitor: RefCell::new(None),
+        shutting_down: std::cell::Cell::new(false),
+    });
+    tokio::task::spawn_local(signals::listen(shared.clone()));
+    tokio::task::spawn_local(look(shared.clone()));
+    while let Some(ask) = asks.recv().await {
+        take(&shared, ask);
+    }
+}
+
+fn take(shared: &Rc<Shared>, ask: Ask) {
+    match ask {
+        Ask::Manage(groups) => {
+            // A group that is no longer listed stays watched as it was: it may still run here.
+            shared.groups.borrow_mut().extend(groups);
+            let names: Vec<GroupName> = shared.groups.borrow().keys().cloned().collect();
+            names.iter().for_each(|name| shared.mark(name));
+        }
+        Ask::Start { group, epoch, job, valid_until } => {
+            let Some(managed) = shared.managed(&group) else { return };
+            managed.units().for_each(|u| {
+                shared.by_hand.borrow_mut().remove(u);
+            });
+            let mine = shared.clone();
+            work(shared, group.clone(), async move {
+                let result =
+                    group::start(mine.clone(), group.clone(), managed, epoch, valid_until).await;
+                mine.tell(Event::Started { group, job, result }).await;
+            });
+        }
+        Ask::Stop { group, job } => {
+            let mine = shared.clone();
+            let managed = shared.managed(&group);
+            work(shared, group.clone(), async move {
+                let result = match managed {
+                    Some(managed) => group::stop(mine.clone(), group.clone(), managed).await,
+                    None => Err(StopError::Unknown { why: "its members are not known".into() }),
+                };
+                mine.tell(Event::Stopped { group, job, result }).await;
+            });
+        }
+        Ask::Adopt { group, epoch } => {
+            // Failing here, the token stays away, which is seen and told at the next look.
+            let _ = super::token::write(&group, epoch);
+            shared.mark(&group);
+        }
+        Ask::Observe { group } => {
+            let mine = shared.clone();
+            tokio::task::spawn_local(async move { observe(&mine, group).await });
+        }
+        Ask::Announce { group } => {
+            let units = shared.managed(&group).map(|m| m.hard).unwrap_or_default();
+            let bus = shared.bus.borrow().clone();
+            tokio::task::spawn_local(async move {
+                let Some(bus) = bus else { return };
+                for unit in units.iter().filter(|u| u.starts_with("hafailover-ip@")) {
+                    let _ = bus.reload_unit(unit).await;
+                }
+            });
+        }
+        Ask::OwnJob(answer) => {
+            let (bus, down) = (shared.bus.borrow().clone(), shared.shutting_down.get());
+            tokio::task::spawn_local(async move {
+                let job = match bus {
+                    Some(bus) => bus.job_type("hafailover.service").await.ok().flatten(),
+                    None => None,
+                };
+                let stop = down || job.is_some_and(|job| job == "stop");
+                let _ = answer.send(if stop { Terminate::Stop } else { Terminate::Restart });
+            });
+        }
+        Ask::LetGo => drop(shared.inhibitor.borrow_mut().take()),
+    }
+}
+
+/// One job a group: a new one takes the place of an old one.
+fn work(shared: &Rc<Shared>, group: GroupName, job: impl Future<Output = ()> + 'static) {
+    if let Some(old) = shared.tasks.borrow_mut().remove(&group) {
+        old.abort();
+    }
+    shared.ours.borrow_mut().insert(group.clone(), None);
+    let (mine, name) = (shared.clone(), group.clone());
+    let task = tokio::task::spawn_local(async move {
+        job.await;
+        mine.ours.borrow_mut().insert(name.clone(), Some(super::clock::now()));
+        mine.mark(&name);
+    });
+    shared.tasks.borrow_mut().insert(group, task);
+}
+
+async fn observe(shared: &Shared, group: GroupName) {
+    let Some(managed) = shared.managed(&group) else { return };
+    let seen = group::observe(shared, &group, &managed).await;
+    shared.tell(Event::Observed { group, seen }).await;
+}
+
+/// Looks at groups in which something changed, and tells what is new.
+async fn look(shared: Rc<Shared>) {
+    let mut last: BTreeMap<GroupName, Observation> = BTreeMap::new();
+    loop {
+        let next = shared.dirty.borrow_mut().pop_first();
+        let Some(group) = next else {
+            shared.look.notified().await;
+            continue;
+        };
+        let Some(managed) = shared.managed(&group) else { continue };
+        let seen = group::observe(&shared, &group, &managed).await;
+        if last.get(&group) != Some(&seen) {
+            last.insert(group.clone(), seen.clone());
+            shared.tell(Event::Observed { group, seen }).await;
+        }
+    }
+}

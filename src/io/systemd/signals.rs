@@ -1,0 +1,148 @@
+//! What systemd and logind tell by themselves: units that change, jobs that are not ours, reloads,
+//! the machine going down. Holds the connection and makes it anew when it is lost.
+
+use super::{Shared, bus};
+use crate::core::name::GroupName;
+use crate::core::{Event, Hand, Terminate};
+use crate::io::Input;
+use std::rc::Rc;
+use std::time::Duration;
+use zbus::OwnedObjectPath;
+
+const RECONNECT: Duration = Duration::from_millis(200);
+/// On the private socket, the bus is looked for again after so long.
+const BACK_TO_BUS: Duration = Duration::from_secs(5);
+
+pub async fn listen(shared: Rc<Shared>) {
+    loop {
+        match bus::connect().await {
+            Ok((new, mut stream)) => {
+                let private = new.is_private();
+                if shared.inhibitor.borrow().is_none() && !shared.shutting_down.get() {
+                    let inhibitor = new.inhibit_shutdown().await;
+                    *shared.inhibitor.borrow_mut() = inhibitor;
+                }
+                *shared.bus.borrow_mut() = Some(new);
+                all_changed(&shared);
+                let follow = follow(&shared, &mut stream);
+                if private {
+                    let _ = tokio::time::timeout(BACK_TO_BUS, follow).await;
+                } else {
+                    follow.await;
+                }
+                *shared.bus.borrow_mut() = None;
+            }
+            Err(_) => tokio::time::sleep(RECONNECT).await,
+        }
+    }
+}
+
+/// Everything may have changed: read it all again.
+fn all_changed(shared: &Shared) {
+    shared.changed.notify_waiters();
+    let names: Vec<GroupName> = shared.groups.borrow().keys().cloned().collect();
+    names.iter().for_each(|name| shared.mark(name));
+}
+
+async fn follow(shared: &Rc<Shared>, stream: &mut zbus::MessageStream) {
+    while let Some(message) = bus::next(stream).await {
+        let header = message.header();
+        let member = header.member().map(|m| m.to_string()).unwrap_or_default();
+        let path = header.path().map(|p| p.to_string()).unwrap_or_default();
+        let body = message.body();
+        match member.as_str() {
+            "PropertiesChanged" => unit_changed(shared, &path),
+            "JobRemoved" => {
+                let job: Result<(u32, OwnedObjectPath, String, String), _> = body.deserialize();
+                if let Ok((_, _, unit, result)) = job {
+                    job_removed(shared, unit, &result);
+                }
+            }
+            "Reloading" => {
+                if body.deserialize::<bool>() == Ok(false) {
+                    all_changed(shared);
+                    let _ = shared.inbox.send(Input::Reload).await;
+                }
+            }
+            "UnitFilesChanged" => {
+                let _ = shared.inbox.send(Input::Reload).await;
+            }
+            "PrepareForShutdown" => {
+                let down = body.deserialize::<bool>().unwrap_or(false);
+                shared.shutting_down.set(down);
+                if down {
+                    shared.tell(Event::Terminate { kind: Terminate::Shutdown }).await;
+                }
+            }
+            // PID 1 left the bus and is back (daemon-reexec): subscribe anew.
+            "NameOwnerChanged" => {
+                if body.deserialize::<(String, String, String)>().is_ok_and(|b| !b.2.is_empty()) {
+                    return;
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn group_of(shared: &Shared, unit: &str) -> Option<GroupName> {
+    let groups = shared.groups.borrow();
+    let mut all = groups.iter();
+    all.find(|(name, m)| name.unit() == unit || m.units().any(|u| u == unit))
+        .map(|(n, _)| n.clone())
+}
+
+fn unit_changed(shared: &Shared, path: &str) {
+    shared.changed.notify_waiters();
+    let groups = shared.groups.borrow();
+    let hit = |name: &GroupName, units: &super::Managed| {
+        bus::unit_path(&name.unit()) == path || units.units().any(|u| bus::unit_path(u) == path)
+    };
+    let names: Vec<GroupName> =
+        groups.iter().filter(|(n, m)| hit(n, m)).map(|(n, _)| n.clone()).collect();
+    drop(groups);
+    names.iter().for_each(|name| shared.mark(name));
+}
+
+/// A job ended. One that is not ours was asked for by somebody with systemctl, or was made by
+/// systemd itself to restart a failed member.
+fn job_removed(shared: &Rc<Shared>, unit: String, result: &str) {
+    shared.changed.notify_waiters();
+    let Some(group) = group_of(shared, &unit) else { return };
+    shared.mark(&group);
+    if shared.is_ours(&group) || shared.shutting_down.get() {
+        return;
+    }
+    let refused = result == "assert";
+    let mine = shared.clone();
+    tokio::task::spawn_local(async move {
+        let Some(bus) = mine.bus.borrow().clone() else { return };
+        let going = bus.job_type("shutdown.target").await.ok().flatten().is_some();
+        let Ok(all) = bus.unit(&unit).await else { return };
+        let state = bus::text(&all, "ActiveState").unwrap_or_default();
+        let restarted = bus::number(&all, "NRestarts") > 0 || state == "failed";
+        let target = unit == group.unit();
+        let up = state == "active" || state == "activating";
+        let verb = match (refused, target, up) {
+            _ if going => return,
+            (true, ..) => Hand::Refused,
+            (_, true, true) => Hand::StartTarget,
+            (_, true, false) => Hand::StopTarget,
+            (_, false, true) if restarted => return,
+            (_, false, true) => Hand::RestartMember,
+            (_, false, false) if restarted => return,
+            (_, false, false) => Hand::StopMember,
+        };
+        match verb {
+            Hand::StopMember => {
+                mine.by_hand.borrow_mut().insert(unit.clone());
+            }
+            Hand::StartMember | Hand::RestartMember => {
+                mine.by_hand.borrow_mut().remove(&unit);
+            }
+            Hand::StartTarget | Hand::StopTarget | Hand::Refused => {}
+        }
+        mine.mark(&group);
+        mine.tell(Event::ByHand { group, unit, verb }).await;
+    });
+}

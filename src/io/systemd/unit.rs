@@ -1,0 +1,144 @@
+//! One unit as it stands, from systemd's properties and from the kernel.
+
+use super::bus::{self, Bus, Properties};
+use crate::core::{Member, MemberState};
+use crate::io::kernel;
+use std::time::Duration;
+
+/// Longest time any unit is waited for, whatever its own limits say.
+const LIMIT_MAX: Duration = Duration::from_secs(1800);
+
+#[derive(Clone, Debug)]
+pub struct Unit {
+    pub name: String,
+    pub state: MemberState,
+    /// `auto-restart`, `mounted`, …
+    pub sub: String,
+    pub busy: bool,
+    /// systemd's `Result`, empty for success.
+    pub result: String,
+    pub restarts: u32,
+    pub after: Vec<String>,
+    /// Why it is not loaded as it must be.
+    pub unloaded: Option<String>,
+    pub start_limit: Duration,
+    pub stop_limit: Duration,
+    cgroup: String,
+    mount: Option<String>,
+}
+
+impl Unit {
+    pub async fn read(bus: &Bus, name: &str, token: &str) -> zbus::Result<Unit> {
+        let all = bus.unit(name).await?;
+        Ok(Unit::of(name, &all, token))
+    }
+
+    fn of(name: &str, all: &Properties, token: &str) -> Unit {
+        let text = |key: &str| bus::text(all, key).unwrap_or_default();
+        let active = text("ActiveState");
+        let sub = text("SubState");
+        let busy = bus::has_job(all);
+        let state = match active.as_str() {
+            "active" | "reloading" | "refreshing" => MemberState::Active,
+            "activating" | "maintenance" => MemberState::Activating,
+            "deactivating" => MemberState::Deactivating,
+            "failed" => MemberState::Failed,
+            _ => MemberState::Inactive,
+        };
+        let result = match text("Result") {
+            result if result == "success" => String::new(),
+            result => result,
+        };
+        Unit {
+            name: name.into(),
+            state,
+            busy: busy || sub == "auto-restart",
+            sub,
+            result,
+            restarts: bus::number(all, "NRestarts") as u32,
+            after: bus::list(all, "After"),
+            unloaded: unloaded(name, all, token),
+            start_limit: limit(bus::number(all, "TimeoutStartUSec")),
+            stop_limit: limit(bus::number(all, "TimeoutStopUSec")),
+            cgroup: text("ControlGroup"),
+            mount: name.ends_with(".mount").then(|| text("Where")),
+        }
+    }
+
+    pub fn down(&self) -> bool {
+        matches!(self.state, MemberState::Inactive | MemberState::Failed)
+    }
+
+    /// Nothing more will happen by itself.
+    pub fn settled(&self) -> bool {
+        let moving = matches!(self.state, MemberState::Activating | MemberState::Deactivating);
+        !self.busy && !moving
+    }
+
+    /// What the kernel still holds of it, in words; empty for a unit that is up.
+    pub fn leftover(&self) -> Option<String> {
+        if let Some(path) = self.mount.as_ref().filter(|path| kernel::mounted(path)) {
+            return Some(format!("{path} is still mounted"));
+        }
+        if let Some(address) = address_of(&self.name).filter(|a| kernel::has_address(*a)) {
+            return Some(format!("the address {address} is still here"));
+        }
+        let pids = kernel::processes(&self.cgroup);
+        let pid = pids.first()?;
+        Some(format!("{} processes of {} still run, pid {pid} for one", pids.len(), self.name))
+    }
+
+    pub fn holders(&self) -> Vec<String> {
+        if let Some(path) = &self.mount {
+            return kernel::holders(path);
+        }
+        let comm = |pid: &u32| std::fs::read_to_string(format!("/proc/{pid}/comm"));
+        let pids = kernel::processes(&self.cgroup);
+        let word = |pid| format!("pid {pid} ({})", comm(pid).unwrap_or_default().trim());
+        pids.iter().take(8).map(word).collect()
+    }
+
+    pub fn member(&self, hard: bool, by_hand: bool) -> Member {
+        // With a start queued, or while systemd restarts it, it is on its way.
+        let state = match self.state {
+            MemberState::Inactive | MemberState::Failed if self.busy => MemberState::Activating,
+            state => state,
+        };
+        Member {
+            unit: self.name.clone(),
+            hard,
+            state,
+            result: self.result.clone(),
+            restarts: self.restarts,
+            by_hand: by_hand && self.down(),
+        }
+    }
+}
+
+fn unloaded(name: &str, all: &Properties, token: &str) -> Option<String> {
+    let load = bus::text(all, "LoadState").unwrap_or_default();
+    match load.as_str() {
+        "loaded" if bus::asserts_path(all, token) => None,
+        "loaded" => Some(format!(
+            "{name} does not carry the gate AssertPathExists={token}: systemctl daemon-reload"
+        )),
+        "not-found" => Some(format!("there is no unit {name}: install it, or correct its name")),
+        "masked" => Some(format!("{name} is masked: systemctl unmask {name}")),
+        other => Some(format!("{name} cannot be loaded ({other}): systemctl status {name}")),
+    }
+}
+
+/// A unit's own limit with some slack; none given, or infinity: the greatest.
+fn limit(usec: u64) -> Duration {
+    let slack = Duration::from_secs(5);
+    if usec == 0 || usec == u64::MAX {
+        return LIMIT_MAX;
+    }
+    (Duration::from_micros(usec) * 2 + slack).min(LIMIT_MAX)
+}
+
+/// The address in the name of a `hafailover-ip@` unit: `ADDRESS-PREFIX[-INTERFACE]`.
+pub fn address_of(unit: &str) -> Option<std::net::IpAddr> {
+    let instance = unit.strip_prefix("hafailover-ip@")?.strip_suffix(".service")?;
+    instance.split('-').next()?.parse().ok()
+}

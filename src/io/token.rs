@@ -1,0 +1,74 @@
+//! Tokens: the file that lets a group's members start (`AssertPathExists=`) and that tells a new
+//! daemon what the last one owned. A token names the userspace it was written in; one that
+//! survived a soft-reboot does not count.
+
+use crate::core::name::{Epoch, GroupName, NodeId};
+use sha2::{Digest, Sha256};
+use std::path::PathBuf;
+
+/// Where the tokens of this machine are.
+pub const DIR: &str = "/run/hafailover/owned";
+
+fn path(group: &GroupName) -> PathBuf {
+    PathBuf::from(DIR).join(&group.0)
+}
+
+pub fn write(group: &GroupName, epoch: Epoch) -> std::io::Result<()> {
+    std::fs::create_dir_all(DIR)?;
+    let text = format!("{} {} {:016x}\n", epoch.counter, epoch.node.0, boot());
+    let new = PathBuf::from(DIR).join(format!(".{}.new", group.0));
+    std::fs::write(&new, text)?;
+    std::fs::rename(new, path(group))
+}
+
+/// The epoch in the token; `None`: there is none, or it is of an earlier userspace.
+pub fn read(group: &GroupName) -> Option<Epoch> {
+    parse(&std::fs::read_to_string(path(group)).ok()?, boot())
+}
+
+pub fn remove(group: &GroupName) -> std::io::Result<()> {
+    match std::fs::remove_file(path(group)) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}
+
+/// All groups with a token.
+pub fn list() -> Vec<GroupName> {
+    let entries = std::fs::read_dir(DIR).into_iter().flatten().flatten();
+    let names = entries.filter_map(|e| e.file_name().into_string().ok());
+    names.filter(|n| !n.starts_with('.')).map(GroupName).collect()
+}
+
+/// This life of the userspace: the kernel's boot id and PID 1's start time (proc_pid_stat(5),
+/// field 22), which a soft-reboot changes.
+pub fn boot() -> u64 {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let stat = std::fs::read_to_string("/proc/1/stat").unwrap_or_default();
+    let after = stat.rsplit_once(')').map(|(_, rest)| rest).unwrap_or_default();
+    let start = after.split_whitespace().nth(19).unwrap_or_default();
+    let digest = Sha256::new().chain_update(id.trim()).chain_update(" ").chain_update(start);
+    u64::from_be_bytes(digest.finalize()[..8].try_into().expect("a digest is longer"))
+}
+
+fn parse(text: &str, boot: u64) -> Option<Epoch> {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let [counter, node, life] = words[..] else { return None };
+    if u64::from_str_radix(life, 16).ok()? != boot {
+        return None;
+    }
+    Some(Epoch { counter: counter.parse().ok()?, node: NodeId(node.parse().ok()?) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_of_another_life_does_not_count() {
+        let epoch = Epoch { counter: 7, node: NodeId(1) };
+        assert_eq!(parse("7 1 00000000000000ff\n", 255), Some(epoch));
+        assert_eq!(parse("7 1 00000000000000ff\n", 254), None);
+        assert_eq!(parse("rubbish", 255), None);
+    }
+}
