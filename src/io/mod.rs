@@ -8,6 +8,7 @@ pub mod clock;
 pub mod journal;
 pub mod kernel;
 pub mod link;
+pub mod net;
 pub mod notify;
 pub mod rt;
 pub mod serial;

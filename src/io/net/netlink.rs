@@ -1,0 +1,154 @@
+//! Addresses by rtnetlink(7): list, add, remove, and wait for a change. Blocking; for small
+//! programs and threads of their own.
+
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
+};
+use netlink_packet_route::address::{
+    AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+
+/// Multicast groups of rtnetlink(7): links, IPv4 and IPv6 addresses.
+const CHANGES: u32 = 0x1 | 0x10 | 0x100;
+
+/// An address that an interface has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    pub interface: String,
+    pub index: u32,
+    pub address: IpAddr,
+    pub prefix: u8,
+}
+
+pub fn addresses() -> io::Result<Vec<Held>> {
+    let ask = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+    let mut all = Vec::new();
+    for answer in request(ask, NLM_F_DUMP)? {
+        let RouteNetlinkMessage::NewAddress(message) = answer else { continue };
+        let index = message.header.index;
+        let local = message.attributes.iter().find_map(|a| match a {
+            AddressAttribute::Local(address) => Some(*address),
+            _ => None,
+        });
+        let any = message.attributes.iter().find_map(|a| match a {
+            AddressAttribute::Address(address) => Some(*address),
+            _ => None,
+        });
+        let Some(address) = local.or(any) else { continue };
+        let interface = name_of(index).unwrap_or_default();
+        all.push(Held { interface, index, address, prefix: message.header.prefix_len });
+    }
+    Ok(all)
+}
+
+/// Adds an address; one that is there already is no error. IPv6 without duplicate detection by the
+/// kernel: it was probed for before, and a tentative address serves nobody.
+pub fn add(index: u32, address: IpAddr, prefix: u8) -> io::Result<()> {
+    let mut message = message(index, address, prefix);
+    match address {
+        IpAddr::V4(v4) => {
+            let host = u32::MAX.checked_shr(u32::from(prefix)).unwrap_or(0);
+            let broadcast = Ipv4Addr::from(u32::from(v4) | host);
+            if prefix < 31 {
+                message.attributes.push(AddressAttribute::Broadcast(broadcast));
+            }
+        }
+        IpAddr::V6(_) => {
+            message.header.flags = AddressHeaderFlags::Nodad;
+            message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+        }
+    }
+    let flags = NLM_F_CREATE | NLM_F_EXCL | NLM_F_ACK;
+    match request(RouteNetlinkMessage::NewAddress(message), flags) {
+        Err(e) if e.raw_os_error() == Some(libc::EEXIST) => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+/// Removes an address; one that is not there is no error.
+pub fn remove(index: u32, address: IpAddr, prefix: u8) -> io::Result<()> {
+    let message = message(index, address, prefix);
+    match request(RouteNetlinkMessage::DelAddress(message), NLM_F_ACK) {
+        Err(e) if matches!(e.raw_os_error(), Some(libc::EADDRNOTAVAIL | libc::ENODEV)) => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+fn message(index: u32, address: IpAddr, prefix: u8) -> AddressMessage {
+    let mut message = AddressMessage::default();
+    message.header.family =
+        if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    message.header.prefix_len = prefix;
+    message.header.index = index;
+    message.attributes.push(AddressAttribute::Local(address));
+    message.attributes.push(AddressAttribute::Address(address));
+    message
+}
+
+fn request(ask: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<RouteNetlinkMessage>> {
+    let mut socket = Socket::new(NETLINK_ROUTE)?;
+    socket.bind_auto()?;
+    let mut packet = NetlinkMessage::from(ask);
+    packet.header.flags = NLM_F_REQUEST | flags;
+    packet.header.sequence_number = 1;
+    packet.finalize();
+    let mut bytes = vec![0; packet.buffer_len()];
+    packet.serialize(&mut bytes);
+    socket.send_to(&bytes, &SocketAddr::new(0, 0), 0)?;
+    let mut answers = Vec::new();
+    loop {
+        let (bytes, _) = socket.recv_from_full()?;
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest)
+                .map_err(|e| io::Error::other(e.to_string()))?;
+            let length = (answer.header.length as usize).max(16).next_multiple_of(4);
+            rest = rest.get(length..).unwrap_or_default();
+            match answer.payload {
+                NetlinkPayload::Done(_) => return Ok(answers),
+                NetlinkPayload::Error(e) => match e.code {
+                    None => return Ok(answers),
+                    Some(code) => return Err(io::Error::from_raw_os_error(-code.get())),
+                },
+                NetlinkPayload::InnerMessage(message) => answers.push(message),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Tells when a link or an address changed; not what: whoever asks reads it anew.
+pub struct Changes(Socket);
+
+impl Changes {
+    pub fn open() -> io::Result<Changes> {
+        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        socket.bind(&SocketAddr::new(0, CHANGES))?;
+        Ok(Changes(socket))
+    }
+
+    /// Blocks until something changed. Lost messages (ENOBUFS) are a change too.
+    pub fn wait(&self) -> io::Result<()> {
+        match self.0.recv_from_full() {
+            Ok(_) => Ok(()),
+            Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => Ok(()),
+            Err(e) => Err(e),
+        }
+    }
+}
+
+pub fn index_of(interface: &str) -> Option<u32> {
+    let text = std::fs::read_to_string(format!("/sys/class/net/{interface}/ifindex")).ok()?;
+    text.trim().parse().ok()
+}
+
+fn name_of(index: u32) -> Option<String> {
+    let entries = std::fs::read_dir("/sys/class/net").ok()?.flatten();
+    let mut names = entries.filter_map(|e| e.file_name().into_string().ok());
+    names.find(|name| index_of(name) == Some(index))
+}
