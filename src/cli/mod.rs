@@ -6,6 +6,7 @@
 pub mod adopt;
 pub mod check;
 pub mod clear;
+mod client;
 pub mod confirm_down;
 pub mod daemon;
 pub mod explain;

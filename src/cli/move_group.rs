@@ -1,11 +1,24 @@
 //! `hafailover move`.
 
+use super::client;
+use crate::core::Command;
 use std::process::ExitCode;
 
 /// Move a group to another node, and wait for the result.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// The group: files or files.target.
+    group: String,
+    /// Where to; else the first other node that may run it.
+    #[arg(long)]
+    to: Option<String>,
+    /// Print the answers as JSON lines.
+    #[arg(long)]
+    json: bool,
+}
 
-pub fn run(_args: Args) -> ExitCode {
-    ExitCode::from(2)
+pub fn run(args: Args) -> ExitCode {
+    let to = args.to.as_deref().map(|to| client::node(Some(to))).transpose();
+    let group = client::group(&args.group);
+    client::ask(to.and_then(|to| client::command(Command::Move { group, to })), args.json)
 }

@@ -1,11 +1,17 @@
 //! `hafailover reload`.
 
+use super::client;
+use crate::wire::control::Request;
 use std::process::ExitCode;
 
 /// Read the configuration again.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Print the answer as JSON.
+    #[arg(long)]
+    json: bool,
+}
 
-pub fn run(_args: Args) -> ExitCode {
-    ExitCode::from(2)
+pub fn run(args: Args) -> ExitCode {
+    client::ask(Ok(Request::Reload), args.json)
 }

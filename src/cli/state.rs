@@ -1,11 +1,43 @@
-//! `hafailover state`.
+//! `hafailover state create`.
 
+use crate::core::record::Record;
+use crate::daemon::setup;
+use crate::io::store::{Owner, Store};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Create the state file of a new cluster.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
 
-pub fn run(_args: Args) -> ExitCode {
-    ExitCode::from(2)
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    /// Record that this cluster is new, so that this node may start alone.
+    Create {
+        /// The configuration file.
+        #[arg(long, default_value = setup::CONFIG)]
+        config: PathBuf,
+    },
+}
+
+pub fn run(args: Args) -> ExitCode {
+    let Verb::Create { config } = args.verb;
+    super::finish(create(&config))
+}
+
+fn create(config: &std::path::Path) -> Result<String, String> {
+    let settings = crate::config::load(config, &setup::hostname()).map_err(|e| e.to_string())?;
+    let path = settings.state.clone();
+    if path.exists() {
+        return Err(format!("{}: there is a state file already: nothing to do", path.display()));
+    }
+    let name = &settings.nodes[usize::from(settings.me.0)].name;
+    let owner = Owner::here(&settings.cluster, name);
+    let (mut store, _) = Store::open(&path, owner)?;
+    let record = Record { known: true, ..Record::default() };
+    store.write(&record).map_err(|e| format!("{}: {e}", path.display()))?;
+    Ok(format!("{}: made; this cluster counts as new on {name}", path.display()))
 }

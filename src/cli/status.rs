@@ -1,11 +1,150 @@
-//! `hafailover status`.
+//! `hafailover status`: nodes, links, groups, and what a person should look at.
 
+use super::client;
+use crate::core::member_words;
+use crate::core::view::{GroupView, NodeView, Presence, View};
+use crate::wire::control::DaemonView;
+use std::fmt::Write;
 use std::process::ExitCode;
+use std::time::Duration;
+
+/// Exit code when something needs a person.
+const NOT_WELL: u8 = 4;
 
 /// Show nodes, links, groups, and who owns what on which evidence.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
 
-pub fn run(_args: Args) -> ExitCode {
-    ExitCode::from(2)
+pub fn run(args: Args) -> ExitCode {
+    let (view, daemon) = match client::view() {
+        Ok(both) => both,
+        Err(silent) => return client::complain(&silent),
+    };
+    if args.json {
+        let all = serde_json::json!({ "view": view, "daemon": daemon });
+        println!("{all}");
+    } else {
+        print!("{}", render(&view, &daemon));
+    }
+    if view.is_well() { ExitCode::SUCCESS } else { ExitCode::from(NOT_WELL) }
+}
+
+pub fn render(view: &View, daemon: &DaemonView) -> String {
+    let mut out = String::new();
+    for node in &view.nodes {
+        node_lines(&mut out, node);
+    }
+    if view.maintenance {
+        out.push_str("\nmaintenance is on: nothing is touched\n");
+    }
+    for group in &view.groups {
+        group_lines(&mut out, view, group);
+    }
+    if view.groups.is_empty() {
+        out.push_str("\nno groups: systemctl enable NAME.target, see hafailover.group(5)\n");
+    }
+    if !view.warnings.is_empty() {
+        out.push('\n');
+    }
+    for warning in &view.warnings {
+        let _ = writeln!(out, "! {warning}");
+    }
+    let _ = writeln!(
+        out,
+        "\nhafailover {}, pid {}, {}, memory {}",
+        daemon.version,
+        daemon.pid,
+        daemon.scheduling,
+        if daemon.memory_locked { "locked" } else { "not locked" }
+    );
+    out
+}
+
+fn node_lines(out: &mut String, node: &NodeView) {
+    let mut words = vec![match node.presence {
+        Presence::This => "this node".to_string(),
+        other => format!("{other:?}").to_lowercase(),
+    }];
+    if let Some(age) = node.last_sign.filter(|_| node.presence != Presence::Alive) {
+        words.push(format!("last heard {} ago", age_words(age)));
+    }
+    let moods = [
+        (node.standby, "standby"),
+        (node.mood.starting, "starting"),
+        (node.mood.leaving, "leaving"),
+        (node.mood.restarting.is_some(), "restarting"),
+        (node.mood.amnesiac, "has lost its state"),
+        (node.mood.doubting, "stalled"),
+        (!node.same_settings, "other settings"),
+    ];
+    words.extend(moods.iter().filter(|(on, _)| *on).map(|(_, word)| word.to_string()));
+    let _ = writeln!(out, "{:<14} {}", node.name, words.join(", "));
+    if node.presence == Presence::This {
+        return;
+    }
+    for link in &node.links {
+        let state = match (&link.usable, link.up) {
+            (Some(why), _) => format!("unusable: {why}"),
+            (None, true) => "up".into(),
+            (None, false) => match link.last_heard {
+                Some(age) => format!("down, last heard {} ago", age_words(age)),
+                None => "down, never heard".into(),
+            },
+        };
+        let _ = writeln!(out, "  {:<22} {state}", link.name);
+    }
+}
+
+fn group_lines(out: &mut String, view: &View, group: &GroupView) {
+    let owner = match group.owner {
+        Some(node) => format!("on {}", view.node_name(node)),
+        None if group.down_by_operator => "stopped by operator".into(),
+        None => "on no node".into(),
+    };
+    let phase = format!("{:?}", group.phase).to_lowercase();
+    let _ = writeln!(out, "\n{:<14} {owner}, {phase} here, epoch {}", group.name.0, group.epoch);
+    if group.maintenance {
+        out.push_str("  in maintenance\n");
+    }
+    if !group.evidence.is_empty() {
+        let _ = writeln!(out, "  evidence: {}", group.evidence.join(", "));
+    }
+    if let Some(words) = &group.degraded {
+        let _ = writeln!(out, "  degraded: {words}");
+    }
+    let shown = |g: &&GroupView| g.owner == Some(view.me) || !g.strays.is_empty();
+    for member in Some(group).filter(shown).map(|g| g.members.as_slice()).unwrap_or_default() {
+        let _ = writeln!(out, "  {:<44} {}", member.unit, member_words(member));
+    }
+    for node in group.nodes.iter().filter(|n| !n.reason.is_empty()) {
+        let left = node.quarantine.map(|d| format!(" (for {})", age_words(d))).unwrap_or_default();
+        let _ = writeln!(out, "  not on {}: {}{left}", view.node_name(node.node), node.reason);
+    }
+    for words in &group.waits_for {
+        let _ = writeln!(out, "  waits: {words}");
+    }
+    for words in &group.holders {
+        let _ = writeln!(out, "  held by: {words}");
+    }
+    if !group.strays.is_empty() {
+        let _ = writeln!(
+            out,
+            "  strays: {} (hafailover clear {1} stops them, hafailover adopt {1} keeps them)",
+            group.strays.join(", "),
+            group.name
+        );
+    }
+}
+
+fn age_words(age: Duration) -> String {
+    match age.as_secs() {
+        0..10 => format!("{:.1} s", age.as_secs_f64()),
+        s @ 10..120 => format!("{s} s"),
+        s @ 120..7200 => format!("{} min", s / 60),
+        s => format!("{} h", s / 3600),
+    }
 }

@@ -155,3 +155,14 @@ pub enum Terminate {
     /// The machine goes down (logind's PrepareForShutdown): give everything away, stay.
     Shutdown,
 }
+
+/// A member's state in a word or two.
+pub fn member_words(member: &Member) -> String {
+    let state = format!("{:?}", member.state).to_lowercase();
+    let soft = if member.hard { "" } else { ", soft" };
+    let hand = if member.by_hand { ", stopped by hand" } else { "" };
+    match member.result.as_str() {
+        "" => format!("{state}{soft}{hand}"),
+        result => format!("{state} ({result}){soft}{hand}"),
+    }
+}

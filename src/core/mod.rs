@@ -31,6 +31,7 @@ mod world;
 pub use action::{Action, Reply};
 pub use event::{
     Command, Event, Hand, Member, MemberState, Observation, StartError, StopError, Terminate,
+    member_words,
 };
 pub use evidence::Evidence;
 

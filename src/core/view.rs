@@ -20,6 +20,39 @@ pub struct View {
     pub warnings: Vec<String>,
 }
 
+impl View {
+    pub fn node_name(&self, id: NodeId) -> &str {
+        self.nodes.get(usize::from(id.0)).map_or("?", |n| n.name.as_str())
+    }
+
+    /// Everything in one line, for `systemctl status`.
+    pub fn line(&self) -> String {
+        let here = self.groups.iter().filter(|g| g.owner == Some(self.me)).count();
+        let lost = self.groups.iter().filter(|g| g.owner.is_none() && !g.down_by_operator);
+        let others = self.nodes.iter().filter(|n| n.presence != Presence::This);
+        let peers: Vec<String> = others
+            .map(|n| format!("{} {}", n.name, format!("{:?}", n.presence).to_lowercase()))
+            .collect();
+        let mut line = format!("{here} of {} groups here; {}", self.groups.len(), peers.join(", "));
+        let lost: Vec<&str> = lost.map(|g| g.name.0.as_str()).collect();
+        if !lost.is_empty() {
+            line += &format!("; without an owner: {}", lost.join(" "));
+        }
+        if !self.disarmed.is_empty() {
+            line += "; failover is disarmed";
+        }
+        line
+    }
+
+    /// Nothing needs a person: `status` exits with 0.
+    pub fn is_well(&self) -> bool {
+        let well = |g: &GroupView| {
+            (g.owner.is_some() || g.down_by_operator) && g.holders.is_empty() && g.strays.is_empty()
+        };
+        self.warnings.is_empty() && self.groups.iter().all(well)
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeView {
     pub id: NodeId,

@@ -1,1 +1,340 @@
-//! stub
+//! The daemon: the only place where the core meets the world. One loop on one thread; whatever can
+//! wait sits on threads of its own and reports into the loop's inbox.
+//!
+//! ```text
+//!  links (tasks, serial threads) ─┐                          ┌─► links
+//!  systemd thread ────────────────┤                          ├─► systemd thread ─► PID 1
+//!  store, carrier threads ────────┼─► inbox ─► Core::handle ─┼─► store thread ─► disk
+//!  control socket (tasks) ────────┤            (the loop)    ├─► journal, notify, log threads
+//!  signals, timer ────────────────┘                          └─► control socket
+//! ```
+
+pub mod control;
+mod parts;
+pub mod setup;
+
+use crate::core::name::{BootId, Session};
+use crate::core::say::{Saying, What};
+use crate::core::{Boot, Core, Event};
+use crate::io::journal::{self, Journal};
+use crate::io::log::Log;
+use crate::io::net::carrier;
+use crate::io::notify::Notify;
+use crate::io::store::{Owner, Store};
+use crate::io::systemd::Systemd;
+use crate::io::{Input, ReplySender, clock, rt, token};
+use crate::wire::Codec;
+use crate::wire::control::{DaemonView, Reply, Request};
+use parts::Parts;
+use setup::Setup;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+
+/// Facts that may wait for the loop; frames are dropped when it is full.
+const INBOX: usize = 4096;
+/// How long the end waits for the journal.
+const FLUSH: Duration = Duration::from_secs(2);
+/// Changes within so long are read as one.
+const RELOAD_GAP: Duration = Duration::from_millis(100);
+/// While groups are given away, systemd is asked for so much more time, again and again.
+const EXTEND: Duration = Duration::from_secs(30);
+/// The line in `systemctl status` is renewed at most so often.
+const STATUS_GAP: Duration = Duration::from_secs(1);
+/// A jump of CLOCK_BOOTTIME against CLOCK_MONOTONIC by more than this was a suspend.
+const GAP_LEAST: Duration = Duration::from_millis(50);
+
+/// Runs until systemd ends it. `Err`: the configuration is wrong, nothing was touched.
+pub fn run(config: &Path) -> Result<(), String> {
+    let setup = setup::read(config)?;
+    let settings = &setup.settings;
+    let owner = Owner::here(&settings.cluster, &settings.nodes[usize::from(settings.me.0)].name);
+    let (store, record) = Store::open(&settings.state, owner)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| format!("no runtime: {e}"))?;
+    let local = tokio::task::LocalSet::new();
+    let serve = Daemon::start(config.into(), setup, store, record);
+    local.block_on(&runtime, async { serve.map_err(|e| e.to_string())?.serve().await })
+}
+
+struct Daemon {
+    config: PathBuf,
+    setup: Setup,
+    core: Core,
+    session: Session,
+    parts: Parts,
+    inbox: mpsc::Receiver<Input>,
+    got: rt::Got,
+    requests: u64,
+    reload_at: Option<crate::core::time::Instant>,
+    suspended: Duration,
+    extended: Option<crate::core::time::Instant>,
+    carriers: mpsc::Receiver<BTreeMap<String, bool>>,
+    load: mpsc::Sender<Loaded>,
+    loaded: mpsc::Receiver<Loaded>,
+    status: String,
+    status_at: Option<crate::core::time::Instant>,
+}
+
+/// A configuration read anew, and who asked for it.
+type Loaded = (Result<Setup, String>, Option<ReplySender>);
+
+impl Daemon {
+    fn start(
+        config: PathBuf,
+        setup: Setup,
+        store: Store,
+        record: Option<crate::core::record::Record>,
+    ) -> std::io::Result<Daemon> {
+        let (sender, inbox) = mpsc::channel(INBOX);
+        let log = Log::spawn()?;
+        let journal = Journal::spawn(Path::new(journal::SOCKET), parts::names(&setup))?;
+        let systemd = Systemd::spawn(sender.clone())?;
+        systemd.manage(setup.managed());
+        let (tell, carriers) = mpsc::channel(16);
+        carrier::watch(move |table| tell.blocking_send(table).is_ok())?;
+        let (load, loaded) = mpsc::channel(4);
+        let settings = &setup.settings;
+        let nodes: Vec<String> = settings.nodes.iter().map(|n| n.name.clone()).collect();
+        let session = Session(random()?.max(1));
+        let boot = Boot { session, boot: BootId(token::boot()), record };
+        let (core, actions) = Core::new(clock::now(), boot, setup.policy());
+        let mut parts = Parts {
+            codec: Codec::new(&settings.cluster, &nodes, settings.me, setup.keys.clone()),
+            store: store.spawn(sender.clone())?,
+            notify: Notify::spawn()?,
+            links: Vec::new(),
+            carrier: carrier::table(),
+            seen: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            exit: false,
+            inbox: sender,
+            log,
+            journal,
+            systemd,
+        };
+        parts.perform(actions);
+        Ok(Daemon {
+            config,
+            setup,
+            core,
+            session,
+            parts,
+            inbox,
+            got: rt::Got::default(),
+            requests: 0,
+            reload_at: None,
+            suspended: clock::suspended(),
+            extended: None,
+            carriers,
+            load,
+            loaded,
+            status: String::new(),
+            status_at: None,
+        })
+    }
+
+    async fn serve(mut self) -> Result<(), String> {
+        let text = |e: std::io::Error| e.to_string();
+        self.parts.links = parts::open_links(&self.setup, &self.parts.inbox);
+        std::fs::create_dir_all("/run/hafailover").map_err(text)?;
+        control::listen(Path::new(control::SOCKET), self.parts.inbox.clone()).map_err(text)?;
+        let mut term = signal(SignalKind::terminate()).map_err(text)?;
+        let mut hup = signal(SignalKind::hangup()).map_err(text)?;
+        // Last: what was started before runs as anybody does.
+        self.got = rt::ask();
+        self.parts.log.info(format!("scheduling: {}", self.got.scheduling));
+        self.parts.notify.ready();
+        while !self.parts.exit {
+            self.turn(&mut term, &mut hup).await;
+            self.parts.notify.turned();
+        }
+        self.parts.notify.stopping();
+        self.parts.journal.flush(FLUSH);
+        Ok(())
+    }
+
+    /// Waits for one thing and deals with it.
+    async fn turn(&mut self, term: &mut Signal, hup: &mut Signal) {
+        let due = self.core.next_wake().min(self.reload_at.unwrap_or(self.core.next_wake()));
+        let wait = due.since(clock::now());
+        tokio::select! {
+            biased;
+            input = self.inbox.recv() => match input {
+                Some(input) => self.take(input),
+                None => self.parts.exit = true,
+            },
+            Some(table) = self.carriers.recv() => {
+                for event in self.parts.carrier_changed(table) {
+                    self.happen(event);
+                }
+            }
+            Some((setup, reply)) = self.loaded.recv() => self.reloaded(setup, reply),
+            _ = term.recv() => {
+                let (systemd, inbox) = (self.parts.systemd.clone(), self.parts.inbox.clone());
+                tokio::task::spawn_local(async move {
+                    let kind = systemd.own_job().await;
+                    let _ = inbox.send(Input::Event(Event::Terminate { kind })).await;
+                });
+            }
+            _ = hup.recv() => self.reload_at = Some(clock::now()),
+            () = tokio::time::sleep(wait) => {}
+        }
+        let now = clock::now();
+        let slept = clock::suspended().saturating_sub(self.suspended);
+        if slept > GAP_LEAST {
+            self.suspended = clock::suspended();
+            self.happen(Event::Gap { lasted: slept });
+        }
+        if now >= self.core.next_wake() {
+            self.happen(Event::Wake);
+        }
+        self.status(now);
+        if self.reload_at.is_some_and(|at| now >= at) {
+            self.reload_at = None;
+            self.reload(None);
+        }
+    }
+
+    /// One line for `systemctl status`, at most once a second.
+    fn status(&mut self, now: crate::core::time::Instant) {
+        if self.status_at.is_some_and(|at| now.since(at) < STATUS_GAP) {
+            return;
+        }
+        self.status_at = Some(now);
+        let line = self.core.view(now).line();
+        if line != self.status {
+            self.status = line.clone();
+            self.parts.notify.status(line);
+        }
+    }
+
+    fn take(&mut self, input: Input) {
+        match input {
+            Input::Frame { link, bytes } => {
+                let me = self.setup.settings.me;
+                if let Some(event) = self.parts.heard(link, &bytes, me, self.session) {
+                    self.happen(event);
+                }
+            }
+            Input::Event(Event::Observed { group, seen }) => {
+                let event = self.parts.observed(group, seen);
+                self.happen(event);
+            }
+            Input::Event(event) => self.happen(event),
+            Input::Reload => self.reload_at = Some(clock::now() + RELOAD_GAP),
+            Input::Control { request, by, reply } => self.asked(request, by, reply),
+        }
+    }
+
+    fn happen(&mut self, event: Event) {
+        let going = matches!(event, Event::Terminate { .. }) || self.extended.is_some();
+        let now = clock::now();
+        let actions = self.core.handle(now, event);
+        self.parts.perform(actions);
+        if going && self.extended.is_none_or(|at| now.since(at) >= EXTEND / 3) {
+            self.extended = Some(now);
+            self.parts.notify.extend(EXTEND);
+            let empty = self
+                .core
+                .view(now)
+                .groups
+                .iter()
+                .all(|g| g.held == crate::core::heartbeat::Held::No);
+            if empty {
+                self.parts.systemd.let_go();
+            }
+        }
+    }
+
+    fn asked(&mut self, request: Request, by: String, reply: ReplySender) {
+        match request {
+            Request::View => {
+                let view = Box::new(self.core.view(clock::now()));
+                let daemon = DaemonView {
+                    version: env!("CARGO_PKG_VERSION").into(),
+                    pid: std::process::id(),
+                    scheduling: self.got.scheduling.clone(),
+                    memory_locked: self.got.memory_locked,
+                    dropped_entries: self.parts.journal.dropped(),
+                    links: self.parts.counters(),
+                };
+                let _ = reply.try_send(Reply::View { view, daemon });
+            }
+            Request::Do(command) => {
+                self.requests += 1;
+                self.parts.asked.insert(self.requests, reply);
+                self.happen(Event::Asked { request: self.requests, by, command });
+            }
+            Request::Reload => self.reload(Some(reply)),
+        }
+    }
+
+    /// Reads everything again, away from the loop: a slow disk delays no heartbeat.
+    fn reload(&mut self, reply: Option<ReplySender>) {
+        self.parts.notify.reloading();
+        let (config, load) = (self.config.clone(), self.load.clone());
+        tokio::task::spawn_blocking(move || {
+            let _ = load.blocking_send((setup::read(&config), reply));
+        });
+    }
+
+    /// What is wrong keeps the old settings; what needs a new start says so; what did not change
+    /// is not touched.
+    fn reloaded(&mut self, setup: Result<Setup, String>, reply: Option<ReplySender>) {
+        let result = setup.and_then(|new| self.adopt(new));
+        self.parts.notify.ready();
+        if let Err(words) = &result {
+            self.parts.log.error(format!("the old configuration stays in force: {words}"));
+        }
+        if let Some(reply) = reply {
+            let answer = match result {
+                Ok(words) => crate::core::Reply::Done(words),
+                Err(words) => crate::core::Reply::Refused(words),
+            };
+            let _ = reply.try_send(Reply::Answer(answer));
+        }
+    }
+
+    fn adopt(&mut self, new: Setup) -> Result<String, String> {
+        let (old, now) = (&self.setup.settings, &new.settings);
+        if (&old.cluster, &old.nodes, &old.state, old.links.len())
+            != (&now.cluster, &now.nodes, &now.state, now.links.len())
+        {
+            return Err("the cluster's name, its nodes, the number of links or the state file \
+                        changed: systemctl restart hafailover (groups run on meanwhile)"
+                .into());
+        }
+        if new == self.setup {
+            return Ok("nothing has changed".into());
+        }
+        let relink = old.links != now.links;
+        self.parts.codec.rekey(new.keys.clone());
+        self.parts.systemd.manage(new.managed());
+        self.setup = new;
+        if relink {
+            self.parts.links = Vec::new();
+            self.parts.links = parts::open_links(&self.setup, &self.parts.inbox);
+        }
+        self.happen(Event::Reconfigured { policy: Box::new(self.setup.policy()) });
+        Ok("the configuration was read again".into())
+    }
+}
+
+/// What a wrong configuration costs: a message in the journal, and nothing else.
+pub fn tell_refusal(words: &str) {
+    if let Ok(journal) = Journal::spawn(Path::new(journal::SOCKET), journal::Names::default()) {
+        journal.say(&Saying::new(What::DaemonStopped, words));
+        journal.flush(FLUSH);
+    }
+}
+
+fn random() -> std::io::Result<u64> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).map_err(|e| std::io::Error::other(e.to_string()))?;
+    Ok(u64::from_be_bytes(bytes))
+}

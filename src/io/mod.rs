@@ -8,6 +8,7 @@ pub mod clock;
 pub mod journal;
 pub mod kernel;
 pub mod link;
+pub mod log;
 pub mod net;
 pub mod notify;
 pub mod rt;

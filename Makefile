@@ -1,0 +1,31 @@
+# make demo: two nodes on this machine, a file server that moves between them.
+# make test: every test, the lab included (needs root).
+# make deb:  a Debian package in target/debian. PROFILE=lab builds it quickly.
+
+PROFILE ?= release
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E env PATH=$(PATH))
+
+.PHONY: demo test deb bench check prepare tools
+
+tools:
+	tests/lab/prepare.sh
+
+deb: tools
+	cargo deb --profile $(PROFILE) --no-strip
+
+demo: tools
+	$(MAKE) deb PROFILE=lab
+	cargo build --example demo --example agent
+	$(SUDO) target/debug/examples/demo
+
+test: tools
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+	$(MAKE) deb PROFILE=lab
+	cargo build --example agent
+	$(SUDO) cargo test --no-fail-fast -- --test-threads=2
+
+bench: tools
+	$(MAKE) deb
+	cargo build --example agent
+	$(SUDO) cargo bench --bench lab

@@ -1,0 +1,112 @@
+//! Talking to the daemon over its control socket.
+
+use crate::core::view::View;
+use crate::core::{Command, Reply as Answer};
+use crate::daemon::control::SOCKET;
+use crate::wire::control::{DaemonView, Reply, Request};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+
+/// Why there is no answer; the exit code with it.
+pub struct Silent {
+    pub words: String,
+    pub code: u8,
+}
+
+fn connect(request: &Request) -> Result<BufReader<UnixStream>, Silent> {
+    let silent = |words: String, code| Silent { words, code };
+    let mut stream = UnixStream::connect(SOCKET).map_err(|e| match e.kind() {
+        ErrorKind::PermissionDenied => silent("only root may ask the daemon: use sudo".into(), 1),
+        _ => silent("the daemon does not run: systemctl start hafailover".into(), 3),
+    })?;
+    let mut line = serde_json::to_string(request).unwrap_or_default();
+    line.push('\n');
+    let lost = |e: std::io::Error| silent(format!("the daemon went away: {e}"), 3);
+    stream.write_all(line.as_bytes()).map_err(lost)?;
+    Ok(BufReader::new(stream))
+}
+
+/// Reads one reply; an end before the last one is an error.
+fn next(stream: &mut BufReader<UnixStream>) -> Result<Reply, Silent> {
+    let mut line = String::new();
+    let gone = |why: String| Silent {
+        words: format!("the daemon went away without a result{why}: hafailover status"),
+        code: 3,
+    };
+    match stream.read_line(&mut line) {
+        Ok(0) => Err(gone(String::new())),
+        Ok(_) => serde_json::from_str(&line).map_err(|e| gone(format!(" ({e})"))),
+        Err(e) => Err(gone(format!(" ({e})"))),
+    }
+}
+
+pub fn view() -> Result<(View, DaemonView), Silent> {
+    let mut stream = connect(&Request::View)?;
+    match next(&mut stream)? {
+        Reply::View { view, daemon } => Ok((*view, daemon)),
+        Reply::Answer(_) => Err(Silent { words: "an answer of another version".into(), code: 1 }),
+    }
+}
+
+/// Asks, shows what it waits for, and ends with the result.
+pub fn ask(request: Result<Request, Silent>, json: bool) -> ExitCode {
+    let mut stream = match request.and_then(|r| connect(&r)) {
+        Ok(stream) => stream,
+        Err(silent) => return complain(&silent),
+    };
+    loop {
+        let answer = match next(&mut stream) {
+            Ok(Reply::Answer(answer)) => answer,
+            Ok(Reply::View { .. }) => continue,
+            Err(silent) => return complain(&silent),
+        };
+        if json {
+            println!("{}", serde_json::to_string(&answer).unwrap_or_default());
+        }
+        match answer {
+            Answer::Progress(words) if !json => println!("… {words}"),
+            Answer::Progress(_) => {}
+            Answer::Done(words) => {
+                if !json {
+                    println!("{words}");
+                }
+                return ExitCode::SUCCESS;
+            }
+            Answer::Refused(words) => {
+                if !json {
+                    eprintln!("hafailover: {words}");
+                }
+                return ExitCode::from(1);
+            }
+        }
+    }
+}
+
+pub fn complain(silent: &Silent) -> ExitCode {
+    eprintln!("hafailover: {}", silent.words);
+    ExitCode::from(silent.code)
+}
+
+/// A request about a group; `files.target` is `files`.
+pub fn group(name: &str) -> crate::core::name::GroupName {
+    crate::core::name::GroupName(name.strip_suffix(".target").unwrap_or(name).into())
+}
+
+/// A node by name, as the daemon knows it; none given: this one.
+pub fn node(name: Option<&str>) -> Result<crate::core::name::NodeId, Silent> {
+    let (view, _) = view()?;
+    let Some(name) = name else { return Ok(view.me) };
+    let found = view.nodes.iter().find(|n| n.name == name).map(|n| n.id);
+    found.ok_or_else(|| {
+        let names: Vec<&str> = view.nodes.iter().map(|n| n.name.as_str()).collect();
+        Silent {
+            words: format!("there is no node {name}; there are: {}", names.join(", ")),
+            code: 1,
+        }
+    })
+}
+
+pub fn command(command: Command) -> Result<Request, Silent> {
+    Ok(Request::Do(command))
+}

@@ -1,0 +1,220 @@
+//! The hands of one daemon: carries out what the core asks, and makes facts of what they report.
+
+use super::setup::Setup;
+use crate::config::settings::LinkKind;
+use crate::core::heartbeat::Heartbeat;
+use crate::core::name::{GroupName, LinkId};
+use crate::core::say::Saying;
+use crate::core::time::Instant;
+use crate::core::{Action, Event, Observation, Reply as CoreReply};
+use crate::io::journal::{Journal, Names};
+use crate::io::link::LinkHandle;
+use crate::io::log::Log;
+use crate::io::net::{carrier, instance};
+use crate::io::notify::Notify;
+use crate::io::store::StoreHandle;
+use crate::io::systemd::Systemd;
+use crate::io::{Inbox, Input, ReplySender, clock, link};
+use crate::wire::control::{LinkCounters, Reply};
+use crate::wire::line::line_time;
+use crate::wire::{Codec, Refusal};
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// A warning about refused frames is repeated at most so often.
+const REFUSAL_GAP: Duration = Duration::from_secs(60);
+
+pub struct Parts {
+    pub inbox: Inbox,
+    pub log: Log,
+    pub journal: Journal,
+    pub notify: Notify,
+    pub systemd: Systemd,
+    pub store: StoreHandle,
+    pub codec: Codec,
+    pub links: Vec<Line>,
+    pub carrier: BTreeMap<String, bool>,
+    pub seen: BTreeMap<GroupName, Observation>,
+    pub asked: BTreeMap<u64, ReplySender>,
+    pub exit: bool,
+}
+
+/// A link, and what was sent and refused on it.
+pub struct Line {
+    handle: LinkHandle,
+    baud: Option<u32>,
+    free_at: Instant,
+    refused: u64,
+    refusal: String,
+    warned: Option<Instant>,
+}
+
+pub fn open_links(setup: &Setup, inbox: &Inbox) -> Vec<Line> {
+    let settings = &setup.settings;
+    let open = |l: &crate::config::settings::Link| Line {
+        handle: link::open(l, settings.me, inbox),
+        baud: match &l.kind {
+            LinkKind::Serial { baud, .. } => Some(*baud),
+            LinkKind::Udp { .. } => None,
+        },
+        free_at: Instant::default(),
+        refused: 0,
+        refusal: String::new(),
+        warned: None,
+    };
+    settings.links.iter().map(open).collect()
+}
+
+pub fn names(setup: &Setup) -> Names {
+    Names {
+        nodes: setup.settings.nodes.iter().map(|n| n.name.clone()).collect(),
+        links: setup.settings.links.iter().map(|l| l.name.clone()).collect(),
+        me: usize::from(setup.settings.me.0),
+    }
+}
+
+impl Parts {
+    /// Never waits for anything.
+    pub fn perform(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Send { link, heartbeat } => self.send(link, &heartbeat),
+                Action::Persist { ticket, record } => {
+                    if !self.store.persist(ticket, record) {
+                        let result = Err("the disk does not keep up".to_string());
+                        let _ =
+                            self.inbox.try_send(Input::Event(Event::Persisted { ticket, result }));
+                    }
+                }
+                Action::Start { group, epoch, job, valid_until } => {
+                    self.systemd.start(group, epoch, job, valid_until);
+                }
+                Action::Stop { group, job } => self.systemd.stop(group, job),
+                Action::Adopt { group, epoch } => self.systemd.adopt(group, epoch),
+                Action::Observe { group } => self.systemd.observe(group),
+                Action::Announce { group } => self.systemd.announce(group),
+                Action::Say(saying) => self.say(&saying),
+                Action::Answer { request, reply } => self.answer(request, reply),
+                Action::Exit => self.exit = true,
+            }
+        }
+    }
+
+    pub fn say(&self, saying: &Saying) {
+        self.journal.say(saying);
+    }
+
+    fn answer(&mut self, request: u64, reply: CoreReply) {
+        let done = !matches!(reply, CoreReply::Progress(_));
+        if let Some(to) = self.asked.get(&request) {
+            // A person who went away, or does not read, misses the answer; the record has it.
+            let _ = to.try_send(Reply::Answer(reply));
+        }
+        if done {
+            self.asked.remove(&request);
+        }
+    }
+
+    fn send(&mut self, link: LinkId, heartbeat: &Heartbeat) {
+        let Some(line) = self.links.get_mut(usize::from(link.0)) else { return };
+        let now = clock::now();
+        if now < line.free_at {
+            return;
+        }
+        let Some(frame) = self.codec.encode(heartbeat) else {
+            self.log.error("a heartbeat is too long for a frame and was not sent");
+            return;
+        };
+        if let Some(baud) = line.baud {
+            // A line that is still busy with the last one would only make this one old.
+            line.free_at = now + line_time(frame.len(), baud);
+        }
+        line.handle.send(&frame);
+    }
+
+    /// The heartbeat in a frame, or a counted refusal.
+    pub fn heard(
+        &mut self,
+        link: LinkId,
+        bytes: &[u8],
+        me: crate::core::name::NodeId,
+        session: crate::core::name::Session,
+    ) -> Option<Event> {
+        match self.codec.decode(link, bytes) {
+            Ok(heartbeat) => {
+                let answered =
+                    |e: &crate::core::heartbeat::Echo| e.peer == me && e.session == session;
+                if heartbeat.echoes.iter().any(answered) {
+                    self.codec.accept_session(heartbeat.from, heartbeat.session);
+                }
+                Some(Event::Heard { link, heartbeat: Box::new(heartbeat) })
+            }
+            Err(Refusal::Own) => None,
+            Err(refusal) => {
+                self.refused(link, refusal);
+                None
+            }
+        }
+    }
+
+    fn refused(&mut self, link: LinkId, refusal: Refusal) {
+        let Some(line) = self.links.get_mut(usize::from(link.0)) else { return };
+        line.refused += 1;
+        line.refusal = refusal.to_string();
+        let now = clock::now();
+        if line.warned.is_none_or(|at| now.since(at) >= REFUSAL_GAP) {
+            line.warned = Some(now);
+            self.log.warn(format!(
+                "{}: a frame was refused: {refusal} ({} so far)",
+                line.handle.name, line.refused
+            ));
+        }
+    }
+
+    /// What systemd sees, and what the interfaces of the group's addresses see.
+    pub fn observed(&mut self, group: GroupName, mut seen: Observation) -> Event {
+        seen.no_carrier = self.no_carrier(&seen);
+        self.seen.insert(group.clone(), seen.clone());
+        Event::Observed { group, seen }
+    }
+
+    /// A new table of carriers: the observations that change with it.
+    pub fn carrier_changed(&mut self, table: BTreeMap<String, bool>) -> Vec<Event> {
+        self.carrier = table;
+        let mut events = Vec::new();
+        for (group, old) in self.seen.clone() {
+            let no_carrier = self.no_carrier(&old);
+            if no_carrier != old.no_carrier && !old.blind {
+                let seen = Observation { no_carrier, ..old };
+                self.seen.insert(group.clone(), seen.clone());
+                events.push(Event::Observed { group, seen });
+            }
+        }
+        events
+    }
+
+    fn no_carrier(&self, seen: &Observation) -> Option<String> {
+        let units = seen.members.iter().filter(|m| m.hard).map(|m| m.unit.as_str());
+        let instances = units.filter_map(instance::of_unit);
+        let mut interfaces = instances.filter_map(|i| i.interface().ok());
+        interfaces
+            .find(|name| !self.carrier.get(name).copied().unwrap_or_else(|| carrier::has(name)))
+    }
+
+    pub fn counters(&self) -> Vec<LinkCounters> {
+        let counters = |line: &Line| {
+            let c = &line.handle.counters;
+            LinkCounters {
+                name: line.handle.name.clone(),
+                frames_out: c.frames_out.load(Ordering::Relaxed),
+                bytes_out: c.bytes_out.load(Ordering::Relaxed),
+                frames_in: c.frames_in.load(Ordering::Relaxed),
+                bytes_in: c.bytes_in.load(Ordering::Relaxed),
+                refused: line.refused,
+                last_refusal: line.refusal.clone(),
+            }
+        };
+        self.links.iter().map(counters).collect()
+    }
+}
