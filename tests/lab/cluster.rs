@@ -1,0 +1,154 @@
+//! The lab's usual set-up: two nodes, heartbeats over eth1 and the serial line, one group `files`
+//! of an address, an ext4 on the shared disk and a service that writes to it.
+
+use crate::harness::client::Client;
+use crate::harness::{Lab, wait};
+use std::time::Duration;
+
+/// How long the group may take for anything that is not under test.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+pub struct Cluster {
+    pub lab: Lab,
+    key: Option<String>,
+}
+
+pub const TARGET: &str = "[Unit]\nDescription=File server\nRequires=srv.mount \
+    hafailover-ip@192.168.0.100-24.service agent.service\n[X-Hafailover]\nNodes=n1 n2\n\
+    Order=listed\nQuarantine=1h\n[Install]\nWantedBy=hafailover-groups.target\n";
+const MOUNT: &str = "[Unit]\nDescription=Shared disk\n[Mount]\nWhat=/dev/shared\nWhere=/srv\n\
+    Type=ext4\n";
+const AGENT: &str = "[Unit]\nDescription=Agent\nRequiresMountsFor=/srv\n[Service]\n\
+    ExecStart=/usr/local/bin/agent\n";
+
+/// hafailover.toml for so many nodes.
+pub fn config(nodes: usize, more: &str) -> String {
+    let mut text = String::from("[cluster]\nname = \"lab\"\n");
+    for n in 1..=nodes {
+        text += &format!("[[node]]\nname = \"n{n}\"\n");
+    }
+    text += "[[link]]\ntype = \"udp\"\ninterface = \"eth1\"\n";
+    text += "[[link]]\ntype = \"serial\"\ndevice = \"/dev/ttyS0\"\n";
+    text + "[timing]\ninitdead = \"4s\"\n" + more
+}
+
+pub const TAKEOVER: &str = "[safety]\nsilence = \"takeover\"\n";
+
+impl Cluster {
+    pub fn new() -> Cluster {
+        Cluster { lab: Lab::new(2), key: None }
+    }
+
+    /// Back to two healthy nodes on which nothing of the last story is left.
+    pub fn reset(&mut self) {
+        self.lab.line.heal();
+        for n in 0..self.lab.nodes.len() {
+            if !self.lab.nodes[n].is_up() {
+                self.lab.kill(n);
+                self.lab.boot(n);
+            }
+            self.lab.net.undeafen(n);
+            for lan in [crate::harness::net::Lan::Lan, crate::harness::net::Lan::Heartbeat] {
+                self.lab.net.heal(n, lan);
+            }
+            let node = self.lab.node(n);
+            node.run("hafailover maintenance on; systemctl kill -s KILL hafailover");
+            node.run(
+                "systemctl stop hafailover; rm -rf /run/hafailover/owned/* /var/lib/hafailover; \
+                 systemctl stop files.target 'hafailover-ip@*' agent smbd srv.mount; \
+                 find /etc/systemd/system -name 'files*' -delete; \
+                 rm -rf /etc/systemd/system/*.d /etc/systemd/system/agent.service \
+                 /etc/systemd/system/hafailover-groups.target.wants; \
+                 systemctl daemon-reload; systemctl reset-failed; journalctl -q --rotate; \
+                 journalctl -q --vacuum-time=1s",
+            );
+        }
+        self.lab.forget_stamps();
+    }
+
+    /// Writes the files of the usual set-up on every node.
+    pub fn configure(&mut self, safety: &str) {
+        self.configure_with(safety, TARGET, AGENT);
+    }
+
+    pub fn configure_with(&mut self, safety: &str, target: &str, agent: &str) {
+        let nodes = self.lab.nodes.len();
+        for n in 0..nodes {
+            let node = self.lab.node(n);
+            node.write("/etc/hafailover/hafailover.toml", &config(nodes, safety));
+            match &self.key {
+                Some(key) => {
+                    node.write("/etc/hafailover/keys", key);
+                    node.must("chmod 600 /etc/hafailover/keys");
+                }
+                None => {
+                    node.must("rm -f /etc/hafailover/keys && hafailover keygen");
+                    self.key = Some(node.must("cat /etc/hafailover/keys"));
+                }
+            }
+            node.write("/etc/systemd/system/srv.mount", MOUNT);
+            node.write("/etc/systemd/system/agent.service", agent);
+            node.write("/etc/systemd/system/files.target", target);
+            node.must("systemctl enable -q files.target && systemctl daemon-reload");
+        }
+    }
+
+    pub fn start(&self, n: usize) {
+        self.lab.node(n).must("systemctl start hafailover");
+    }
+
+    pub fn start_all(&mut self, safety: &str) {
+        self.configure(safety);
+        (0..self.lab.nodes.len()).for_each(|n| self.start(n));
+        self.runs_on(0);
+    }
+
+    /// Waits until the group runs there, by that node's own word and by the client's.
+    pub fn runs_on(&self, n: usize) {
+        let node = self.lab.node(n);
+        wait(&format!("files to run on {}", node.name), PATIENCE, || {
+            (node.phase("files")? == "running").then_some(())
+        });
+        wait("the client's answer", PATIENCE, || {
+            (self.lab.who_answers()? == node.name).then_some(())
+        });
+    }
+
+    pub fn phase(&self, n: usize, phase: &str) {
+        let node = self.lab.node(n);
+        wait(&format!("files to be {phase} on {}", node.name), PATIENCE, || {
+            (node.phase("files")? == phase).then_some(())
+        });
+    }
+
+    /// Waits until a node has told a kind.
+    pub fn told(&self, n: usize, what: &str) {
+        let node = self.lab.node(n);
+        wait(&format!("{what} in {}'s journal", node.name), PATIENCE, || {
+            (node.told(what) > 0).then_some(())
+        });
+    }
+
+    pub fn client(&self) -> Client {
+        Client::start(&self.lab.net.client())
+    }
+
+    /// Never two at once, as the shared disk saw it.
+    pub fn one_owner(&self) {
+        let overlap = self.lab.overlap();
+        assert!(overlap.is_zero(), "two nodes wrote to the shared disk for {overlap:?}");
+    }
+
+    /// What the journals and the nodes say, after a failure.
+    pub fn dump(&self) {
+        for node in self.lab.nodes.iter().filter(|n| n.is_up()) {
+            println!("--- {}", node.name);
+            println!("{}", node.run("hafailover status").text);
+            let lines = node.journal();
+            lines.iter().skip(lines.len().saturating_sub(40)).for_each(|l| println!("{l}"));
+            let units = "systemctl --no-pager -l status hafailover | tail -15; \
+                         journalctl -q -p 4 -n 15 --no-pager";
+            println!("{}", node.run(units).text);
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! A small laboratory on one machine: nodes with a real systemd as PID 1 (systemd-nspawn), two
+//! networks, a null-modem line, a shared disk, a client. Everything carries this process's number
+//! in its name and goes away with the [`Lab`], also after a panic or Ctrl-C.
+
+pub mod client;
+pub mod net;
+pub mod node;
+pub mod rootfs;
+pub mod serial;
+
+use node::Node;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// The address that the group moves.
+pub const ADDRESS: &str = "192.168.0.100";
+
+pub struct Lab {
+    pub nodes: Vec<Node>,
+    pub line: serial::NullModem,
+    pub net: net::Net,
+    dir: PathBuf,
+    disk: String,
+}
+
+impl Lab {
+    /// Boots so many nodes with the package installed.
+    pub fn new(nodes: usize) -> Lab {
+        sweep();
+        let dir = PathBuf::from(format!("/tmp/hafailover-lab-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).expect("a directory for the lab");
+        sh(&format!("mount -t tmpfs -o mode=755 tmpfs {}", dir.display()));
+        let base = rootfs::with_package(&dir);
+        let disk = make_disk(&dir);
+        let net = net::Net::new(nodes);
+        let line = serial::NullModem::new();
+        std::fs::create_dir_all(dir.join("stamps")).expect("a directory for the stamps");
+        let node = |n| Node::new(n, &dir, &base, &disk, (n < 2).then(|| line.device(n)));
+        let mut lab = Lab { nodes: (0..nodes).map(node).collect(), line, net, dir, disk };
+        for n in 0..nodes {
+            lab.boot(n);
+        }
+        lab
+    }
+
+    pub fn boot(&mut self, n: usize) {
+        self.net.plug(n);
+        self.nodes[n].boot();
+    }
+
+    /// Power loss: every process is gone before the links go.
+    pub fn kill(&mut self, n: usize) {
+        self.nodes[n].kill();
+        self.net.unplug(n);
+    }
+
+    /// The lines that the group's service wrote: node, and CLOCK_BOOTTIME in nanoseconds.
+    pub fn stamps(&self) -> Vec<(usize, u64)> {
+        let mut all = Vec::new();
+        for n in 0..self.nodes.len() {
+            let path = self.dir.join(format!("stamps/n{}", n + 1));
+            let text = std::fs::read_to_string(path).unwrap_or_default();
+            all.extend(text.lines().filter_map(|l| Some((n, l.parse().ok()?))));
+        }
+        all.sort_by_key(|(_, at)| *at);
+        all
+    }
+
+    pub fn forget_stamps(&self) {
+        for n in 0..self.nodes.len() {
+            let _ = std::fs::remove_file(self.dir.join(format!("stamps/n{}", n + 1)));
+        }
+    }
+
+    /// For how long two nodes wrote to the shared disk in turns.
+    pub fn overlap(&self) -> Duration {
+        let stamps = self.stamps();
+        let mut total = 0;
+        for n in 0..self.nodes.len() {
+            let mine: Vec<u64> = stamps.iter().filter(|s| s.0 == n).map(|s| s.1).collect();
+            for gap in mine.windows(2) {
+                let others = stamps.iter().filter(|s| s.0 != n && s.1 > gap[0] && s.1 < gap[1]);
+                // A gap as short as that is a running writer, not one that stopped and came back.
+                if gap[1] - gap[0] < 100_000_000 && others.count() > 0 {
+                    total += gap[1] - gap[0];
+                }
+            }
+        }
+        Duration::from_nanos(total / 2)
+    }
+
+    pub fn node(&self, n: usize) -> &Node {
+        &self.nodes[n]
+    }
+
+    /// The node whose group service answers at the address, asked from the client.
+    pub fn who_answers(&self) -> Option<String> {
+        client::ask(&self.net.client())
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        for node in &mut self.nodes {
+            node.kill();
+        }
+        self.net.remove();
+        let _ = Command::new("losetup").args(["-d", &self.disk]).status();
+        let _ = Command::new("umount").args(["-R", "-l"]).arg(&self.dir).stderr(null()).status();
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+fn null() -> std::process::Stdio {
+    std::process::Stdio::null()
+}
+
+fn make_disk(dir: &std::path::Path) -> String {
+    let file = dir.join("disk");
+    sh(&format!("truncate -s 64M {0} && mkfs.ext4 -q -F {0}", file.display()));
+    sh(&format!("losetup -f --show {}", file.display())).trim().to_string()
+}
+
+/// Removes what a lab of a process that is gone has left behind.
+pub fn sweep() {
+    let alive = |pid: &str| std::path::Path::new("/proc").join(pid).exists();
+    for entry in std::fs::read_dir("/tmp").into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Some(pid) = name.strip_prefix("hafailover-lab-") else { continue };
+        if alive(pid) {
+            continue;
+        }
+        remove(pid);
+    }
+}
+
+/// Removes the lab of a process by what carries its number.
+fn remove(pid: &str) {
+    for cgroup in node::cgroups_of(pid) {
+        node::kill_cgroup(&cgroup);
+    }
+    let dir = PathBuf::from(format!("/tmp/hafailover-lab-{pid}"));
+    let loops = try_sh(&format!("losetup -j {} | cut -d: -f1", dir.join("disk").display()));
+    let _ = try_sh(&format!("umount -R -l {}", dir.display()));
+    for device in loops.split_whitespace() {
+        let _ = try_sh(&format!("losetup -d {device}"));
+    }
+    let _ = std::fs::remove_dir_all(dir);
+    for name in try_sh("ip netns list").lines().filter_map(|l| l.split(' ').next()) {
+        if name.starts_with(&format!("hl{pid}-")) {
+            let _ = try_sh(&format!("ip netns del {name}"));
+        }
+    }
+}
+
+/// Runs a command that must work; its output.
+pub fn sh(command: &str) -> String {
+    let out = Command::new("sh").args(["-ec", command]).output().expect("sh runs");
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    assert!(out.status.success(), "{command}\n{text}{}", String::from_utf8_lossy(&out.stderr));
+    text
+}
+
+/// Runs a command that may fail; its output.
+pub fn try_sh(command: &str) -> String {
+    let out = Command::new("sh").args(["-c", command]).stderr(null()).output().expect("sh runs");
+    String::from_utf8_lossy(&out.stdout).into_owned()
+}
+
+/// Waits for what has no event to wait for from outside of a node, by looking at it every few
+/// milliseconds.
+pub fn wait<T>(what: &str, patience: Duration, mut look: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + patience;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < end, "waited {patience:?} in vain for {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// SIGINT and SIGTERM end the process after the lab of this process was removed.
+pub fn end_on_signals() {
+    std::thread::spawn(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.expect("a runtime").block_on(async {
+            use tokio::signal::unix::{SignalKind, signal};
+            let mut int = signal(SignalKind::interrupt()).expect("a handler");
+            let mut term = signal(SignalKind::terminate()).expect("a handler");
+            tokio::select! { _ = int.recv() => {}, _ = term.recv() => {} }
+        });
+        eprintln!("ended: removing the lab");
+        remove(&std::process::id().to_string());
+        std::process::exit(130);
+    });
+}

@@ -1,0 +1,204 @@
+//! One node: a container with a real systemd as PID 1, in a cgroup of its own, so that it can be
+//! frozen, and killed at one stroke.
+
+use super::net::Net;
+use super::{sh, try_sh, wait};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// How long a boot may take on a busy machine.
+const BOOT: Duration = Duration::from_secs(60);
+
+pub struct Node {
+    pub name: String,
+    n: usize,
+    root: PathBuf,
+    stamps: PathBuf,
+    disk: String,
+    serial: Option<String>,
+    cgroup: PathBuf,
+    supervisor: Option<Child>,
+    leader: u32,
+}
+
+/// What a command in a node did.
+pub struct Output {
+    pub code: i32,
+    pub text: String,
+}
+
+impl Node {
+    pub fn new(n: usize, dir: &Path, lower: &str, disk: &str, serial: Option<String>) -> Node {
+        let name = format!("n{}", n + 1);
+        let (up, work) = (dir.join(format!("{name}-up")), dir.join(format!("{name}-work")));
+        let root = dir.join(&name);
+        sh(&format!(
+            "mkdir -p {0} {1} {2} && mount -t overlay overlay -o \
+             lowerdir={lower},upperdir={0},workdir={1} {2} && echo {name} > {2}/etc/hostname && \
+             systemd-id128 new > {2}/etc/machine-id && mkdir -p {2}/stamps {2}/srv",
+            up.display(),
+            work.display(),
+            root.display()
+        ));
+        let cgroup = cgroup_root().join(format!("hafailover-lab-{}-{name}", std::process::id()));
+        let (stamps, disk) = (dir.join("stamps"), disk.to_string());
+        Node { name, n, root, stamps, disk, serial, cgroup, supervisor: None, leader: 0 }
+    }
+
+    pub fn boot(&mut self) {
+        std::fs::create_dir_all(&self.cgroup).expect("a cgroup for the node");
+        let enter = self.cgroup.join("cgroup.procs");
+        let mut command = Command::new("sh");
+        let serial = match &self.serial {
+            Some(device) => format!("--bind={device}:/dev/ttyS0"),
+            None => String::new(),
+        };
+        command.arg("-c").arg(format!(
+            "echo $$ > {}; exec env SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 systemd-nspawn -q -D {} \
+             --register=no --keep-unit --network-namespace-path=/run/netns/{} --capability=all \
+             {serial} --bind={}:/stamps --console=pipe -b",
+            enter.display(),
+            self.root.display(),
+            Net::node(self.n),
+            self.stamps.display(),
+        ));
+        let log = std::fs::File::create(self.root.with_extension("console")).expect("a file");
+        command.stdin(Stdio::null()).stdout(log.try_clone().expect("a file")).stderr(log);
+        self.supervisor = Some(command.spawn().expect("systemd-nspawn runs"));
+        let scope = self.cgroup.join("payload/init.scope/cgroup.procs");
+        self.leader = wait("the node's PID 1", BOOT, || {
+            std::fs::read_to_string(&scope).ok()?.lines().next()?.parse().ok()
+        });
+        wait("the node's D-Bus", BOOT, || {
+            (self.run("systemctl is-system-running --wait").text.trim() != "offline").then_some(())
+        });
+        let minor = self.disk.trim_start_matches("/dev/loop");
+        self.must(&format!("test -e /dev/shared || mknod /dev/shared b 7 {minor}"));
+    }
+
+    pub fn is_up(&self) -> bool {
+        Path::new(&format!("/proc/{}", self.leader)).exists()
+    }
+
+    /// Runs a shell command inside.
+    pub fn run(&self, command: &str) -> Output {
+        let out = self.command(command).output().expect("nsenter runs");
+        let text = String::from_utf8_lossy(&out.stdout) + String::from_utf8_lossy(&out.stderr);
+        Output { code: out.status.code().unwrap_or(-1), text: text.into_owned() }
+    }
+
+    /// The same, where failing is a failure of the test.
+    pub fn must(&self, command: &str) -> String {
+        let out = self.run(command);
+        assert!(out.code == 0, "{}: {command}: exit code {}\n{}", self.name, out.code, out.text);
+        out.text
+    }
+
+    pub fn command(&self, command: &str) -> Command {
+        let mut nsenter = Command::new("nsenter");
+        nsenter.args(["-t", &self.leader.to_string(), "-m", "-u", "-i", "-n", "-p", "-C"]);
+        nsenter.args(["-r", "-w", "sh", "-c", command]);
+        nsenter.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/bin").stdin(Stdio::null());
+        nsenter
+    }
+
+    pub fn write(&self, path: &str, text: &str) {
+        let full = PathBuf::from(format!("/proc/{}/root{path}", self.leader));
+        std::fs::create_dir_all(full.parent().expect("a parent")).expect("made");
+        std::fs::write(full, text).expect("written");
+    }
+
+    /// Messages of the program, oldest first, as `WHAT GROUP: MESSAGE`.
+    pub fn journal(&self) -> Vec<String> {
+        let fields = "HAFAILOVER_WHAT,HAFAILOVER_GROUP,MESSAGE";
+        let out = self.run(&format!(
+            "journalctl -q -o json --output-fields={fields} SYSLOG_IDENTIFIER=hafailover"
+        ));
+        let value = |line: &str, key: &str| {
+            let json: serde_json::Value = serde_json::from_str(line).ok()?;
+            json.get(key)?.as_str().map(str::to_string)
+        };
+        let lines = out.text.lines().map(|line| {
+            format!(
+                "{} {}: {}",
+                value(line, "HAFAILOVER_WHAT").unwrap_or_default(),
+                value(line, "HAFAILOVER_GROUP").unwrap_or_default(),
+                value(line, "MESSAGE").unwrap_or_default()
+            )
+        });
+        lines.collect()
+    }
+
+    /// How often a kind was told.
+    pub fn told(&self, what: &str) -> usize {
+        self.journal().iter().filter(|l| l.starts_with(&format!("{what} "))).count()
+    }
+
+    pub fn status(&self) -> Option<serde_json::Value> {
+        serde_json::from_str(&self.run("hafailover status --json").text).ok()
+    }
+
+    /// `running`, `stopped`, … as this node says of itself.
+    pub fn phase(&self, group: &str) -> Option<String> {
+        let status = self.status()?;
+        let groups = status["view"]["groups"].as_array()?.clone();
+        let group = groups.iter().find(|g| g["name"] == group)?;
+        group["phase"].as_str().map(str::to_string)
+    }
+
+    /// Power loss.
+    pub fn kill(&mut self) {
+        kill_cgroup(&self.cgroup);
+        if let Some(mut child) = self.supervisor.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        wait("the node's end", BOOT, || (!self.is_up()).then_some(()));
+        remove_cgroup(&self.cgroup);
+    }
+
+    /// Waits until the node has gone down by itself.
+    pub fn wait_down(&mut self) {
+        wait("the node to go down", BOOT, || (!self.is_up()).then_some(()));
+        self.kill();
+    }
+
+    pub fn freeze(&self) {
+        std::fs::write(self.cgroup.join("cgroup.freeze"), "1").expect("frozen");
+        let events = self.cgroup.join("cgroup.events");
+        wait("the freezer", BOOT, || {
+            std::fs::read_to_string(&events).ok()?.contains("frozen 1").then_some(())
+        });
+    }
+
+    pub fn thaw(&self) {
+        std::fs::write(self.cgroup.join("cgroup.freeze"), "0").expect("thawed");
+    }
+}
+
+/// Where version 2 of the cgroups is mounted.
+pub fn cgroup_root() -> PathBuf {
+    let mounts = std::fs::read_to_string("/proc/mounts").unwrap_or_default();
+    let mut lines = mounts.lines().filter(|l| l.split(' ').nth(2) == Some("cgroup2"));
+    let path = lines.next().and_then(|l| l.split(' ').nth(1)).map(PathBuf::from);
+    path.expect("cgroup version 2 is mounted")
+}
+
+pub fn cgroups_of(pid: &str) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(cgroup_root()).into_iter().flatten().flatten();
+    let prefix = format!("hafailover-lab-{pid}-");
+    let mine = entries.filter(|e| e.file_name().to_string_lossy().starts_with(&prefix));
+    mine.map(|e| e.path()).collect()
+}
+
+/// Stops every process at one instant, then kills it.
+pub fn kill_cgroup(cgroup: &Path) {
+    let _ = std::fs::write(cgroup.join("cgroup.freeze"), "1");
+    let _ = std::fs::write(cgroup.join("cgroup.kill"), "1");
+    let _ = std::fs::write(cgroup.join("cgroup.freeze"), "0");
+}
+
+fn remove_cgroup(cgroup: &Path) {
+    let _ = try_sh(&format!("find {} -depth -type d -exec rmdir {{}} +", cgroup.display()));
+}

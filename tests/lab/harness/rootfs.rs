@@ -1,0 +1,74 @@
+//! The nodes' root file system: Debian, built once and cached, with the package installed on top.
+
+use super::{sh, try_sh};
+use std::path::{Path, PathBuf};
+
+const CACHE: &str = "/var/cache/hafailover-lab";
+const PACKAGES: &str = "systemd,systemd-sysv,dbus,iproute2,procps,samba,e2fsprogs,psmisc,nftables";
+/// Started by the distribution, of no use here; Samba is started by the group.
+const UNWANTED: &str = "samba-ad-dc smbd nmbd apt-daily.timer apt-daily-upgrade.timer \
+                        dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap nftables \
+                        console-getty getty@tty1 systemd-timesyncd systemd-networkd \
+                        systemd-resolved systemd-tmpfiles-clean.timer fstrim.timer motd-news.timer";
+
+/// The Debian release of the nodes: LAB_SUITE, else this machine's own.
+pub fn suite() -> String {
+    if let Ok(suite) = std::env::var("LAB_SUITE") {
+        return suite;
+    }
+    let text = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let line = text.lines().find_map(|l| l.strip_prefix("VERSION_CODENAME="));
+    line.unwrap_or("bookworm").trim_matches('"').to_string()
+}
+
+/// A directory with the base system, for use as the lowest layer.
+fn base() -> PathBuf {
+    let name = format!("{}-{}", suite(), PACKAGES.len());
+    let dir = Path::new(CACHE).join(name);
+    if dir.join("etc/os-release").exists() {
+        return dir;
+    }
+    println!("building the nodes' root file system ({}), once: about half a minute", suite());
+    let new = dir.with_extension("new");
+    sh(&format!(
+        "rm -rf {0} && mkdir -p {CACHE} && mmdebstrap -q --variant=minbase --include={PACKAGES} \
+         {1} {0} && rm -f {0}/etc/machine-id && mkdir -p {0}/var/log/journal && \
+         systemctl -q --root={0} disable {UNWANTED} 2>/dev/null || true; \
+         test -e {0}/etc/os-release && mv {0} {2}",
+        new.display(),
+        suite(),
+        dir.display()
+    ));
+    dir
+}
+
+/// The newest package that `make deb` made.
+fn package() -> PathBuf {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/debian");
+    let entries = std::fs::read_dir(&dir).expect("make deb has made a package");
+    let mut debs: Vec<PathBuf> = entries.map(|e| e.expect("readable").path()).collect();
+    debs.retain(|p| p.extension().is_some_and(|e| e == "deb"));
+    debs.sort_by_key(|p| p.metadata().and_then(|m| m.modified()).ok());
+    debs.pop().expect("make deb has made a package")
+}
+
+/// Lower layers for the nodes, the package installed by dpkg in the upper one.
+pub fn with_package(dir: &Path) -> String {
+    let base = base();
+    let deb = package();
+    let (up, work, root) = (dir.join("pkg"), dir.join("pkg-work"), dir.join("pkg-root"));
+    let agent = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/debug/examples/agent");
+    sh(&format!(
+        "mkdir -p {0} {1} {2} && mount -t overlay overlay -o \
+         lowerdir={3},upperdir={0},workdir={1} {2} && cp {4} {2}/tmp/p.deb && \
+         chroot {2} dpkg -i /tmp/p.deb >/dev/null && cp {5} {2}/usr/local/bin/agent && umount {2}",
+        up.display(),
+        work.display(),
+        root.display(),
+        base.display(),
+        deb.display(),
+        agent.display()
+    ));
+    let _ = try_sh(&format!("rmdir {}", root.display()));
+    format!("{}:{}", up.display(), base.display())
+}

@@ -1,0 +1,85 @@
+//! A null-modem line: two ptys and a thread that carries bytes between them, until it is cut.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+pub struct NullModem {
+    cut: Arc<AtomicBool>,
+    ended: Arc<AtomicBool>,
+    devices: [String; 2],
+    /// Held open, so that a node that is off is no hang-up.
+    _slaves: [File; 2],
+}
+
+impl NullModem {
+    pub fn new() -> NullModem {
+        let (cut, ended) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let (a, a_name, a_slave) = pty();
+        let (b, b_name, b_slave) = pty();
+        let (mine, over) = (cut.clone(), ended.clone());
+        std::thread::spawn(move || carry(&a, &b, &mine, &over));
+        NullModem { cut, ended, devices: [a_name, b_name], _slaves: [a_slave, b_slave] }
+    }
+
+    /// The host's device for node 0 or 1.
+    pub fn device(&self, n: usize) -> String {
+        self.devices[n].clone()
+    }
+
+    pub fn cut(&self) {
+        self.cut.store(true, Ordering::Relaxed);
+    }
+
+    pub fn heal(&self) {
+        self.cut.store(false, Ordering::Relaxed);
+    }
+}
+
+impl Drop for NullModem {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::Relaxed);
+    }
+}
+
+fn pty() -> (File, String, File) {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    let master: OwnedFd =
+        openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a pty");
+    grantpt(&master).expect("granted");
+    unlockpt(&master).expect("unlocked");
+    let name = ptsname(&master, Vec::new()).expect("a name").to_string_lossy().into_owned();
+    let slave = File::options().read(true).write(true).open(&name).expect("the slave opens");
+    let mut raw = rustix::termios::tcgetattr(&slave).expect("a terminal");
+    raw.make_raw();
+    rustix::termios::tcsetattr(&slave, rustix::termios::OptionalActions::Now, &raw).expect("raw");
+    (File::from(master), name, slave)
+}
+
+fn carry(a: &File, b: &File, cut: &AtomicBool, ended: &AtomicBool) {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let patience = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
+    while !ended.load(Ordering::Relaxed) {
+        let mut fds = [a, b].map(|f| PollFd::from_borrowed_fd(f.as_fd(), PollFlags::IN));
+        if poll(&mut fds, Some(&patience)).is_err() {
+            continue;
+        }
+        let ready = fds.map(|f| f.revents().contains(PollFlags::IN));
+        for (ready, mut from, mut to) in [(ready[0], a, b), (ready[1], b, a)] {
+            let mut buffer = [0; 4096];
+            if !ready {
+                continue;
+            }
+            let Ok(len) = from.read(&mut buffer) else { continue };
+            // A receiver that is off fills its buffer, as on a real line: look before writing.
+            let mut out = [PollFd::from_borrowed_fd(to.as_fd(), PollFlags::OUT)];
+            let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+            let room = poll(&mut out, Some(&now)).is_ok_and(|n| n > 0);
+            if room && !cut.load(Ordering::Relaxed) {
+                let _ = to.write_all(&buffer[..len]);
+            }
+        }
+    }
+}

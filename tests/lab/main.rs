@@ -1,0 +1,55 @@
+//! The lab: the package, installed, on nodes with a real systemd. Each test is a story; several
+//! share the booted nodes. `cargo test --test lab -- WORD` runs those whose name contains WORD.
+
+mod cluster;
+mod harness;
+mod stories;
+
+use cluster::Cluster;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+use std::time::Instant;
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
+    if std::env::args().any(|a| a == "--list") {
+        stories::ALL.iter().for_each(|(name, _)| println!("{name}: test"));
+        return ExitCode::SUCCESS;
+    }
+    assert!(rustix::process::geteuid().is_root(), "the lab needs root: make test");
+    let wanted = |name: &str| words.is_empty() || words.iter().any(|w| name.contains(w.as_str()));
+    let stories: Vec<_> = stories::ALL.iter().filter(|(name, _)| wanted(name)).collect();
+    harness::end_on_signals();
+    let mut cluster: Option<Cluster> = None;
+    let (mut passed, mut failed) = (0, Vec::new());
+    for (name, story) in stories {
+        let begun = Instant::now();
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            let cluster = cluster.get_or_insert_with(Cluster::new);
+            cluster.reset();
+            story(cluster);
+        }));
+        let took = begun.elapsed().as_secs_f64();
+        match result {
+            Ok(()) => {
+                println!("test {name} ... ok ({took:.1} s)");
+                passed += 1;
+            }
+            Err(_) => {
+                println!("test {name} ... FAILED ({took:.1} s)");
+                if let Some(cluster) = &cluster {
+                    cluster.dump();
+                }
+                // Whatever state it is in is no base for the next story.
+                cluster = None;
+                failed.push(name);
+            }
+        }
+    }
+    drop(cluster);
+    if !failed.is_empty() {
+        println!("failed: {failed:?}");
+    }
+    println!("{passed} passed, {} failed", failed.len());
+    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
