@@ -4,7 +4,7 @@
 use crate::io::clock;
 use crate::io::net::instance::{Instance, parse};
 use crate::io::net::neighbour::{Mac, Neighbours, show};
-use crate::io::net::{carrier, netlink};
+use crate::io::net::netlink;
 use sd_notify::NotifyState;
 use std::collections::VecDeque;
 use std::process::ExitCode;
@@ -76,13 +76,13 @@ enum News {
 
 fn hold(instance: &Instance) -> Result<(), Failure> {
     let interface = instance.interface().map_err(Failure::plain)?;
-    let index = netlink::index_of(&interface)
+    let found = netlink::interface(&interface)
         .ok_or_else(|| Failure::plain(format!("there is no interface {interface}")))?;
-    if !carrier::has(&interface) {
+    if !found.carrier {
         return Err(Failure::plain(format!("interface {interface} has no carrier: plug it in")));
     }
-    let address = instance.address;
-    let neighbours = Arc::new(Neighbours::open(&interface, index, address)?);
+    let (index, address) = (found.index, instance.address);
+    let neighbours = Arc::new(Neighbours::open(&found, address)?);
     let (sender, news) = channel();
     spawn(&sender, &neighbours)?;
     let mut holder = Holder {

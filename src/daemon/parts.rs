@@ -10,7 +10,7 @@ use crate::core::{Action, Event, Observation, Reply as CoreReply};
 use crate::io::journal::{Journal, Names};
 use crate::io::link::LinkHandle;
 use crate::io::log::Log;
-use crate::io::net::{carrier, instance};
+use crate::io::net::instance;
 use crate::io::notify::Notify;
 use crate::io::store::StoreHandle;
 use crate::io::systemd::Systemd;
@@ -198,8 +198,7 @@ impl Parts {
         let units = seen.members.iter().filter(|m| m.hard).map(|m| m.unit.as_str());
         let instances = units.filter_map(instance::of_unit);
         let mut interfaces = instances.filter_map(|i| i.interface().ok());
-        interfaces
-            .find(|name| !self.carrier.get(name).copied().unwrap_or_else(|| carrier::has(name)))
+        interfaces.find(|name| !self.carrier.get(name).copied().unwrap_or(false))
     }
 
     pub fn counters(&self) -> Vec<LinkCounters> {

@@ -1,18 +1,12 @@
 //! Which interfaces have carrier, told as soon as it changes.
 
-use super::netlink::Changes;
+use super::netlink::{self, Changes};
 use std::collections::BTreeMap;
 
 /// Interfaces and whether they have carrier now; an interface that is down has none.
 pub fn table() -> BTreeMap<String, bool> {
-    let entries = std::fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
-    let names = entries.filter_map(|e| e.file_name().into_string().ok());
-    names.map(|name| (name.clone(), has(&name))).collect()
-}
-
-pub fn has(interface: &str) -> bool {
-    let path = format!("/sys/class/net/{interface}/carrier");
-    std::fs::read_to_string(path).is_ok_and(|text| text.trim() == "1")
+    let all = netlink::interfaces().unwrap_or_default();
+    all.into_iter().map(|i| (i.name, i.carrier)).collect()
 }
 
 /// Calls `tell` with the table whenever it changed, from a thread of its own, until `tell` says

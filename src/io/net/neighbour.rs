@@ -1,6 +1,7 @@
 //! Who else has an address, and telling everybody that we have it: ARP probes and announcements
 //! (RFC 5227), neighbour solicitations and unsolicited advertisements (RFC 4861).
 
+use super::netlink::Interface;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::io;
 use std::mem::MaybeUninit;
@@ -24,8 +25,8 @@ pub struct Neighbours {
 }
 
 impl Neighbours {
-    pub fn open(interface: &str, index: u32, address: IpAddr) -> io::Result<Neighbours> {
-        let mac = mac_of(interface).unwrap_or_default();
+    pub fn open(interface: &Interface, address: IpAddr) -> io::Result<Neighbours> {
+        let (index, mac) = (interface.index, interface.mac.unwrap_or_default());
         let socket = match address {
             IpAddr::V4(_) => {
                 let arp = Protocol::from(i32::from(ETH_P_ARP.to_be()));
@@ -35,7 +36,7 @@ impl Neighbours {
             }
             IpAddr::V6(_) => {
                 let socket = Socket::new(Domain::IPV6, Type::RAW, Some(Protocol::ICMPV6))?;
-                socket.bind_device(Some(interface.as_bytes()))?;
+                socket.bind_device(Some(interface.name.as_bytes()))?;
                 // Other hops mean that it came through a router: RFC 4861 section 7.1.
                 socket.set_multicast_hops_v6(255)?;
                 socket.set_unicast_hops_v6(255)?;
@@ -143,13 +144,6 @@ fn advertised(bytes: &[u8]) -> Option<(Ipv6Addr, Mac)> {
         _ => [0xff; 6],
     };
     Some((Ipv6Addr::from(target), mac))
-}
-
-pub fn mac_of(interface: &str) -> Option<Mac> {
-    let text = std::fs::read_to_string(format!("/sys/class/net/{interface}/address")).ok()?;
-    let bytes: Vec<u8> =
-        text.trim().split(':').filter_map(|b| u8::from_str_radix(b, 16).ok()).collect();
-    bytes.try_into().ok()
 }
 
 pub fn show(mac: Mac) -> String {

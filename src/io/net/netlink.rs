@@ -7,6 +7,7 @@ use netlink_packet_core::{
 use netlink_packet_route::address::{
     AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage,
 };
+use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use std::io;
@@ -26,6 +27,8 @@ pub struct Held {
 
 pub fn addresses() -> io::Result<Vec<Held>> {
     let ask = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+    let names = interfaces()?;
+    let name_of = |index| names.iter().find(|i| i.index == index).map(|i| i.name.clone());
     let mut all = Vec::new();
     for answer in request(ask, NLM_F_DUMP)? {
         let RouteNetlinkMessage::NewAddress(message) = answer else { continue };
@@ -142,13 +145,38 @@ impl Changes {
     }
 }
 
-pub fn index_of(interface: &str) -> Option<u32> {
-    let text = std::fs::read_to_string(format!("/sys/class/net/{interface}/ifindex")).ok()?;
-    text.trim().parse().ok()
+/// A network interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    pub name: String,
+    pub index: u32,
+    pub mac: Option<[u8; 6]>,
+    /// IFF_LOWER_UP of netdevice(7): it is up and the cable is in.
+    pub carrier: bool,
 }
 
-fn name_of(index: u32) -> Option<String> {
-    let entries = std::fs::read_dir("/sys/class/net").ok()?.flatten();
-    let mut names = entries.filter_map(|e| e.file_name().into_string().ok());
-    names.find(|name| index_of(name) == Some(index))
+/// Of this network namespace; /sys may show another one's.
+pub fn interfaces() -> io::Result<Vec<Interface>> {
+    let ask = RouteNetlinkMessage::GetLink(LinkMessage::default());
+    let mut all = Vec::new();
+    for answer in request(ask, NLM_F_DUMP)? {
+        let RouteNetlinkMessage::NewLink(message) = answer else { continue };
+        let name = message.attributes.iter().find_map(|a| match a {
+            LinkAttribute::IfName(name) => Some(name.clone()),
+            _ => None,
+        });
+        let mac = message.attributes.iter().find_map(|a| match a {
+            LinkAttribute::Address(bytes) => <[u8; 6]>::try_from(bytes.as_slice()).ok(),
+            _ => None,
+        });
+        let Some(name) = name else { continue };
+        let carrier = message.header.flags.contains(LinkFlags::LowerUp);
+        all.push(Interface { name, index: message.header.index, mac, carrier });
+    }
+    Ok(all)
+}
+
+/// One interface by name.
+pub fn interface(name: &str) -> Option<Interface> {
+    interfaces().ok()?.into_iter().find(|i| i.name == name)
 }
