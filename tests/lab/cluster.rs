@@ -18,7 +18,7 @@ pub const TARGET: &str = "[Unit]\nDescription=File server\nRequires=srv.mount \
     Order=listed\nQuarantine=1h\n[Install]\nWantedBy=hafailover-groups.target\n";
 const MOUNT: &str = "[Unit]\nDescription=Shared disk\n[Mount]\nWhat=/dev/shared\nWhere=/srv\n\
     Type=ext4\n";
-const AGENT: &str = "[Unit]\nDescription=Agent\nRequiresMountsFor=/srv\n[Service]\n\
+pub const AGENT: &str = "[Unit]\nDescription=Agent\nRequiresMountsFor=/srv\n[Service]\n\
     ExecStart=/usr/local/bin/agent\n";
 
 /// hafailover.toml for so many nodes.

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 
 const PORT: u16 = 7777;
 const EVERY: Duration = Duration::from_millis(10);
+const END: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// Asks in the background until it is told to end.
+/// Asks in the background, from a first answer on, until it is told to end.
 pub struct Client {
     end: Sender<()>,
     answers: Receiver<Vec<(Instant, String)>>,
@@ -25,15 +26,27 @@ impl Client {
         std::thread::spawn(move || {
             enter(&namespace);
             let mut all = Vec::new();
-            while ended.try_recv().is_err() {
+            let mut ending = None;
+            // Ends with an answer, so that an outage at the end is seen whole.
+            loop {
                 let begun = Instant::now();
-                if let Some(who) = ask_here() {
+                ending = ending.or_else(|| ended.try_recv().ok().map(|()| begun));
+                let answer = ask_here();
+                let last = ending.is_some_and(|at| answer.is_some() || at.elapsed() > END);
+                if let Some(who) = answer {
+                    if all.is_empty() {
+                        let _ = sender.send(Vec::new());
+                    }
                     all.push((Instant::now(), who));
+                }
+                if last {
+                    break;
                 }
                 std::thread::sleep(EVERY.saturating_sub(begun.elapsed()));
             }
             let _ = sender.send(all);
         });
+        answers.recv().expect("a first answer");
         Client { end, answers }
     }
 

@@ -71,7 +71,8 @@ impl Node {
             std::fs::read_to_string(&scope).ok()?.lines().next()?.parse().ok()
         });
         wait("the node's D-Bus", BOOT, || {
-            (self.run("systemctl is-system-running --wait").text.trim() != "offline").then_some(())
+            let state = self.run("systemctl is-system-running --wait").text;
+            matches!(state.trim(), "running" | "degraded").then_some(())
         });
         let minor = self.disk.trim_start_matches("/dev/loop");
         self.must(&format!("test -e /dev/shared || mknod /dev/shared b 7 {minor}"));

@@ -10,18 +10,17 @@ pub struct NullModem {
     cut: Arc<AtomicBool>,
     ended: Arc<AtomicBool>,
     devices: [String; 2],
-    /// Held open, so that a node that is off is no hang-up.
-    _slaves: [File; 2],
 }
 
 impl NullModem {
     pub fn new() -> NullModem {
         let (cut, ended) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-        let (a, a_name, a_slave) = pty();
-        let (b, b_name, b_slave) = pty();
+        let (a, a_name) = pty();
+        let (b, b_name) = pty();
         let (mine, over) = (cut.clone(), ended.clone());
-        std::thread::spawn(move || carry(&a, &b, &mine, &over));
-        NullModem { cut, ended, devices: [a_name, b_name], _slaves: [a_slave, b_slave] }
+        let names = [a_name.clone(), b_name.clone()];
+        std::thread::spawn(move || carry(&a, &b, &names, &mine, &over));
+        NullModem { cut, ended, devices: [a_name, b_name] }
     }
 
     /// The host's device for node 0 or 1.
@@ -44,7 +43,7 @@ impl Drop for NullModem {
     }
 }
 
-fn pty() -> (File, String, File) {
+fn pty() -> (File, String) {
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
     let master: OwnedFd =
         openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a pty");
@@ -55,10 +54,20 @@ fn pty() -> (File, String, File) {
     let mut raw = rustix::termios::tcgetattr(&slave).expect("a terminal");
     raw.make_raw();
     rustix::termios::tcsetattr(&slave, rustix::termios::OptionalActions::Now, &raw).expect("raw");
-    (File::from(master), name, slave)
+    // Closed again: a slave that stays open would keep the exclusive mode of a daemon that died.
+    (File::from(master), name)
 }
 
-fn carry(a: &File, b: &File, cut: &AtomicBool, ended: &AtomicBool) {
+/// A real port forgets its exclusive mode with the last close; a pty keeps it as long as its master
+/// is open.
+fn forget_exclusive(name: &str) {
+    if let Ok(slave) = File::options().read(true).write(true).open(name) {
+        let _ = rustix::termios::ioctl_tiocnxcl(&slave);
+    }
+}
+
+fn carry(a: &File, b: &File, names: &[String; 2], cut: &AtomicBool, ended: &AtomicBool) {
+    let mut open = [true; 2];
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let patience = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
     while !ended.load(Ordering::Relaxed) {
@@ -66,13 +75,22 @@ fn carry(a: &File, b: &File, cut: &AtomicBool, ended: &AtomicBool) {
         if poll(&mut fds, Some(&patience)).is_err() {
             continue;
         }
+        for n in 0..2 {
+            let hung_up = fds[n].revents().contains(PollFlags::HUP);
+            if hung_up && open[n] {
+                forget_exclusive(&names[n]);
+            }
+            open[n] = !hung_up;
+        }
         let ready = fds.map(|f| f.revents().contains(PollFlags::IN));
+        let mut busy = false;
         for (ready, mut from, mut to) in [(ready[0], a, b), (ready[1], b, a)] {
             let mut buffer = [0; 4096];
             if !ready {
                 continue;
             }
             let Ok(len) = from.read(&mut buffer) else { continue };
+            busy = true;
             // A receiver that is off fills its buffer, as on a real line: look before writing.
             let mut out = [PollFd::from_borrowed_fd(to.as_fd(), PollFlags::OUT)];
             let now = Timespec { tv_sec: 0, tv_nsec: 0 };
@@ -80,6 +98,10 @@ fn carry(a: &File, b: &File, cut: &AtomicBool, ended: &AtomicBool) {
             if room && !cut.load(Ordering::Relaxed) {
                 let _ = to.write_all(&buffer[..len]);
             }
+        }
+        if !busy {
+            // An end that nobody has open polls as hung up at once, for ever.
+            std::thread::sleep(std::time::Duration::from_millis(5));
         }
     }
 }
