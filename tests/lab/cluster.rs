@@ -13,8 +13,8 @@ pub struct Cluster {
     key: Option<String>,
 }
 
-pub const TARGET: &str = "[Unit]\nDescription=File server\nRequires=srv.mount \
-    hafailover-ip@192.168.0.100-24.service agent.service\n[X-Hafailover]\nNodes=n1 n2\n\
+pub const TARGET: &str = "[Unit]\nDescription=File server\n\
+    Requires=hafailover-ip@192.168.0.100-24.service srv.mount agent.service\n[X-Hafailover]\nNodes=n1 n2\n\
     Order=listed\nQuarantine=1h\n[Install]\nWantedBy=hafailover-groups.target\n";
 const MOUNT: &str = "[Unit]\nDescription=Shared disk\n[Mount]\nWhat=/dev/shared\nWhere=/srv\n\
     Type=ext4\n";
@@ -42,6 +42,7 @@ impl Cluster {
     /// Back to two healthy nodes on which nothing of the last story is left.
     pub fn reset(&mut self) {
         self.lab.line.heal();
+        self.lab.net.unblock();
         for n in 0..self.lab.nodes.len() {
             if !self.lab.nodes[n].is_up() {
                 self.lab.kill(n);

@@ -105,25 +105,47 @@ pub async fn start(
     for unit in before.iter().filter(|u| u.state == MemberState::Failed) {
         let _ = bus.reset_failed(&unit.name).await;
     }
-    let target = name.unit();
-    let whole = bus.unit(&target).await.map_err(|e| unknown(e.to_string()))?;
-    let active = super::bus::text(&whole, "ActiveState").is_some_and(|s| s == "active");
     if clock::now() >= valid_until {
         // Nothing was asked of systemd yet; the stop that follows removes the token.
         return Err(StartError::Late);
     }
-    let mut wanted: Vec<&str> = vec![&target];
-    if active {
-        wanted = before.iter().filter(|u| u.down()).map(|u| u.name.as_str()).collect();
+    let mut up = layers(&before);
+    up.reverse();
+    for layer in up {
+        start_layer(&shared, &name, &managed, &before, layer).await?;
     }
-    for unit in wanted {
+    // The target itself has nothing left to start; it is what people look at.
+    match bus.start_unit(&name.unit()).await {
+        Err(zbus::Error::MethodError(_, why, _)) => Err(unknown(why.unwrap_or_default())),
+        _ => Ok(()),
+    }
+}
+
+/// Starts one layer and waits for it: what lies above a layer that failed is not touched, so that
+/// an address whose probe finds another owner keeps the disk from being mounted.
+async fn start_layer(
+    shared: &Shared,
+    name: &GroupName,
+    managed: &Managed,
+    before: &[Unit],
+    layer: Vec<String>,
+) -> Result<(), StartError> {
+    let unknown = |why: String| StartError::Unknown { why };
+    let mine = || before.iter().filter(|u| layer.contains(&u.name));
+    let down: Vec<&Unit> = mine().filter(|u| u.state != MemberState::Active).collect();
+    if down.is_empty() {
+        return Ok(());
+    }
+    let bus = bus(shared).await.map_err(unknown)?;
+    for unit in &down {
         // A lost answer leaves the job running: the members tell what became of it.
-        if let Err(zbus::Error::MethodError(_, why, _)) = bus.start_unit(unit).await {
-            return Err(unknown(format!("{unit}: {}", why.unwrap_or_default())));
+        if let Err(zbus::Error::MethodError(_, why, _)) = bus.start_unit(&unit.name).await {
+            return Err(unknown(format!("{}: {}", unit.name, why.unwrap_or_default())));
         }
     }
-    let limit = before.iter().map(|u| u.start_limit).sum::<Duration>();
-    let units = settle(&shared, &name, &managed, limit).await.map_err(unknown)?;
+    let limit = down.iter().map(|u| u.start_limit).max().unwrap_or_default();
+    let part = Managed { hard: layer.clone(), soft: Vec::new() };
+    let units = settle(shared, name, &part, limit).await.map_err(unknown)?;
     let bad = |u: &&Unit| managed.hard.contains(&u.name) && u.state != MemberState::Active;
     match units.iter().find(bad) {
         None => Ok(()),

@@ -116,6 +116,9 @@ pub struct Shared {
     /// Groups with a job of ours, and since when one has ended.
     ours: RefCell<BTreeMap<GroupName, Option<Instant>>>,
     tasks: RefCell<BTreeMap<GroupName, tokio::task::JoinHandle<()>>>,
+    /// Grows at the start and at the end of each job of ours: what was read across such a moment
+    /// is of no time at all.
+    turns: RefCell<BTreeMap<GroupName, u64>>,
     inhibitor: RefCell<Option<zbus::OwnedFd>>,
     pub shutting_down: std::cell::Cell<bool>,
 }
@@ -139,6 +142,25 @@ impl Shared {
         let _ = self.inbox.send(Input::Event(event)).await;
     }
 
+    fn turn(&self, group: &GroupName) -> u64 {
+        self.turns.borrow().get(group).copied().unwrap_or_default()
+    }
+
+    fn next_turn(&self, group: &GroupName) {
+        *self.turns.borrow_mut().entry(group.clone()).or_default() += 1;
+    }
+
+    /// What the group looks like at one moment between, or within, our jobs.
+    async fn seen(&self, group: &GroupName, managed: &Managed) -> Observation {
+        loop {
+            let turn = self.turn(group);
+            let seen = group::observe(self, group, managed).await;
+            if turn == self.turn(group) {
+                return seen;
+            }
+        }
+    }
+
     fn managed(&self, group: &GroupName) -> Option<Managed> {
         self.groups.borrow().get(group).cloned()
     }
@@ -155,6 +177,7 @@ async fn run(inbox: Inbox, mut asks: mpsc::Receiver<Ask>) {
         look: Notify::new(),
         ours: RefCell::new(BTreeMap::new()),
         tasks: RefCell::new(BTreeMap::new()),
+        turns: RefCell::new(BTreeMap::new()),
         inhibitor: RefCell::new(None),
         shutting_down: std::cell::Cell::new(false),
     });
@@ -182,6 +205,7 @@ fn take(shared: &Rc<Shared>, ask: Ask) {
             work(shared, group.clone(), async move {
                 let result =
                     group::start(mine.clone(), group.clone(), managed, epoch, valid_until).await;
+                mine.next_turn(&group);
                 mine.tell(Event::Started { group, job, result }).await;
             });
         }
@@ -193,6 +217,7 @@ fn take(shared: &Rc<Shared>, ask: Ask) {
                     Some(managed) => group::stop(mine.clone(), group.clone(), managed).await,
                     None => Err(StopError::Unknown { why: "its members are not known".into() }),
                 };
+                mine.next_turn(&group);
                 mine.tell(Event::Stopped { group, job, result }).await;
             });
         }
@@ -236,6 +261,7 @@ fn work(shared: &Rc<Shared>, group: GroupName, job: impl Future<Output = ()> + '
         old.abort();
     }
     shared.ours.borrow_mut().insert(group.clone(), None);
+    shared.next_turn(&group);
     let (mine, name) = (shared.clone(), group.clone());
     let task = tokio::task::spawn_local(async move {
         job.await;
@@ -247,7 +273,7 @@ fn work(shared: &Rc<Shared>, group: GroupName, job: impl Future<Output = ()> + '
 
 async fn observe(shared: &Shared, group: GroupName) {
     let Some(managed) = shared.managed(&group) else { return };
-    let seen = group::observe(shared, &group, &managed).await;
+    let seen = shared.seen(&group, &managed).await;
     shared.tell(Event::Observed { group, seen }).await;
 }
 
@@ -261,7 +287,7 @@ async fn look(shared: Rc<Shared>) {
             continue;
         };
         let Some(managed) = shared.managed(&group) else { continue };
-        let seen = group::observe(&shared, &group, &managed).await;
+        let seen = shared.seen(&group, &managed).await;
         if last.get(&group) != Some(&seen) {
             last.insert(group.clone(), seen.clone());
             shared.tell(Event::Observed { group, seen }).await;

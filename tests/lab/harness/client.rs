@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 const PORT: u16 = 7777;
 const EVERY: Duration = Duration::from_millis(10);
 const END: Duration = Duration::from_secs(5);
-const PATIENCE: Duration = Duration::from_millis(100);
+const PATIENCE: Duration = Duration::from_millis(30);
 
 /// Asks in the background, from a first answer on, until it is told to end.
 pub struct Client {

@@ -49,10 +49,14 @@ impl Lab {
         self.nodes[n].boot();
     }
 
-    /// Power loss: every process is gone before the links go.
+    /// Power loss: every process stands still before the links go, so that no daemon says goodbye,
+    /// and the links go before the processes are cleared away, so that no kernel answers for it.
     pub fn kill(&mut self, n: usize) {
-        self.nodes[n].kill();
+        if self.nodes[n].is_up() {
+            self.nodes[n].freeze();
+        }
         self.net.unplug(n);
+        self.nodes[n].kill();
     }
 
     /// The lines that the group's service wrote: node, and CLOCK_BOOTTIME in nanoseconds.

@@ -95,6 +95,20 @@ impl Net {
         sh(&format!("ip -n {} link set n{}-{} up", self.switch(), n + 1, lan.short()));
     }
 
+    /// The switch drops everything from and to a node; its cable stays in.
+    pub fn block(&self, n: usize, lan: Lan) {
+        let (switch, port) = (self.switch(), format!("n{}-{}", n + 1, lan.short()));
+        sh(&format!(
+            "ip netns exec {switch} nft 'add table bridge lab; add chain bridge lab f {{ type \
+             filter hook forward priority 0; }}; add rule bridge lab f iifname {port} drop; add \
+             rule bridge lab f oifname {port} drop'"
+        ));
+    }
+
+    pub fn unblock(&self) {
+        let _ = try_sh(&format!("ip netns exec {} nft delete table bridge lab", self.switch()));
+    }
+
     /// A node hears nothing on an interface any more, though it can send.
     pub fn deafen(&self, n: usize, lan: Lan) {
         let (node, interface) = (Net::node(n), lan.interface());
