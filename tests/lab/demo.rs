@@ -1,3 +1,142 @@
-//! The demo.
+//! The demo: two nodes, a file server of address, ext4 and Samba, a client that reads and writes
+//! through the address; then a planned move, a power loss, and the return of the node.
 
-fn main() {}
+#[allow(dead_code, reason = "the demo needs less of the harness than the tests")]
+mod harness;
+
+use harness::client::Client;
+use harness::{ADDRESS, Lab, sh, try_sh, wait};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const CONFIG: &str = r#"[cluster]
+name = "demo"
+[safety]
+silence = "takeover"
+[[node]]
+name = "n1"
+[[node]]
+name = "n2"
+[[link]]
+type = "udp"
+interface = "eth1"
+[[link]]
+type = "serial"
+device = "/dev/ttyS0"
+"#;
+const TARGET: &str = "[Unit]\nDescription=File server\n\
+    Requires=hafailover-ip@192.168.0.100-24.service srv.mount smbd.service agent.service\n\n\
+    [X-Hafailover]\nNodes=n1 n2\nOrder=listed\n\n[Install]\nWantedBy=hafailover-groups.target\n";
+const MOUNT: &str =
+    "[Unit]\nDescription=Shared disk\n[Mount]\nWhat=/dev/shared\nWhere=/srv\nType=ext4\n";
+const AGENT: &str = "[Unit]\nDescription=Answers with the node's name, for the measurement\n\
+    RequiresMountsFor=/srv\n[Service]\nExecStart=/usr/local/bin/agent\n";
+const SAMBA: &str = "[global]\nmap to guest = Bad User\nserver min protocol = SMB2\n\
+    log level = 0\n[share]\npath = /srv\nguest ok = yes\nread only = no\nforce user = root\n";
+
+fn main() {
+    assert!(rustix::process::geteuid().is_root(), "the demo needs root: make demo");
+    harness::end_on_signals();
+    println!("booting two nodes …");
+    let mut lab = Lab::new(2);
+    println!("configuring: hafailover.toml, key, files.target; systemctl start hafailover …");
+    configure(&lab);
+    runs_on(&lab, 0);
+    let files = Files::start(&lab.net.client());
+    println!("\nfiles runs on n1. hafailover status says:\n");
+    print!("{}", lab.node(0).run("hafailover status").text);
+
+    println!("\n1. planned move: hafailover move files");
+    let client = Client::start(&lab.net.client());
+    print!("{}", lab.node(0).run("hafailover move files").text);
+    runs_on(&lab, 1);
+    let moved = client.stop().outage();
+
+    println!("\n2. power loss of n2");
+    let client = Client::start(&lab.net.client());
+    lab.kill(1);
+    runs_on(&lab, 0);
+    let lost = client.stop().outage();
+
+    println!("\n3. n2 returns: Failback=no, nothing moves");
+    lab.boot(1);
+    lab.node(1).must("systemctl start hafailover");
+    wait("n2 to be alive", PATIENCE, || {
+        lab.node(0).run("hafailover status").text.contains("n2             alive").then_some(())
+    });
+    runs_on(&lab, 0);
+
+    let (wrote, failed) = files.stop();
+    println!("\nWhat the client saw");
+    println!("  planned move  {:>6} ms without an answer at {ADDRESS}", moved.as_millis());
+    println!("  power loss    {:>6} ms", lost.as_millis());
+    println!("  files         {wrote} written and read back through Samba, {failed} tries failed");
+    println!("\nWhat the journal of n1 says (hafailover history)");
+    print!("{}", lab.node(0).run("hafailover history").text);
+    let overlap = lab.overlap();
+    assert!(overlap.is_zero(), "two nodes wrote to the disk at once, for {overlap:?}");
+    println!("\nThe disk never saw two writers. Removing everything.");
+}
+
+fn configure(lab: &Lab) {
+    let key = lab.node(0).must("hafailover keygen >/dev/null && cat /etc/hafailover/keys");
+    for node in &lab.nodes {
+        node.write("/etc/hafailover/hafailover.toml", CONFIG);
+        node.write("/etc/hafailover/keys", &key);
+        node.write("/etc/systemd/system/files.target", TARGET);
+        node.write("/etc/systemd/system/srv.mount", MOUNT);
+        node.write("/etc/systemd/system/agent.service", AGENT);
+        node.write("/etc/samba/smb.conf", SAMBA);
+        node.must("chmod 600 /etc/hafailover/keys && systemctl enable -q files.target");
+        node.must("systemctl daemon-reload && systemctl start hafailover");
+    }
+}
+
+fn runs_on(lab: &Lab, n: usize) {
+    let name = lab.node(n).name.clone();
+    wait("the group", PATIENCE, || (lab.who_answers()? == name).then_some(()));
+}
+
+/// A client that writes a file through Samba and reads it back, again and again.
+struct Files {
+    end: Arc<AtomicBool>,
+    wrote: Arc<AtomicU32>,
+    failed: Arc<AtomicU32>,
+}
+
+impl Files {
+    fn start(namespace: &str) -> Files {
+        let files = Files {
+            end: Arc::new(AtomicBool::new(false)),
+            wrote: Arc::new(AtomicU32::new(0)),
+            failed: Arc::new(AtomicU32::new(0)),
+        };
+        let (end, wrote, failed) = (files.end.clone(), files.wrote.clone(), files.failed.clone());
+        let smb = format!(
+            "cd /tmp && ip netns exec {namespace} timeout 2 smbclient -N -t 1 //{ADDRESS}/share -c"
+        );
+        let file = format!("/tmp/hafailover-demo-{}", std::process::id());
+        std::thread::spawn(move || {
+            let mut n = 0;
+            while !end.load(Ordering::Relaxed) {
+                n += 1;
+                let back = try_sh(&format!(
+                    "echo {n} > {file}; {smb} 'put {file} demo; get demo {file}.back' \
+                     >/dev/null 2>&1 && cat {file}.back"
+                ));
+                let good = back.trim() == n.to_string();
+                if good { &wrote } else { &failed }.fetch_add(1, Ordering::Relaxed);
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            sh(&format!("rm -f {file} {file}.back"));
+        });
+        files
+    }
+
+    fn stop(self) -> (u32, u32) {
+        self.end.store(true, Ordering::Relaxed);
+        (self.wrote.load(Ordering::Relaxed), self.failed.load(Ordering::Relaxed))
+    }
+}
