@@ -8,6 +8,9 @@ use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
+/// How long a view is waited for.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+
 /// Why there is no answer; the exit code with it.
 pub struct Silent {
     pub words: String,
@@ -43,6 +46,8 @@ fn next(stream: &mut BufReader<UnixStream>) -> Result<Reply, Silent> {
 
 pub fn view() -> Result<(View, DaemonView), Silent> {
     let mut stream = connect(&Request::View)?;
+    // A daemon that stands still (frozen, or out of memory) must not make its status hang.
+    let _ = stream.get_ref().set_read_timeout(Some(PATIENCE));
     match next(&mut stream)? {
         Reply::View { view, daemon } => Ok((*view, daemon)),
         Reply::Answer(_) => Err(Silent { words: "an answer of another version".into(), code: 1 }),

@@ -40,7 +40,8 @@ impl Core {
             }
             Decision::Recover(words) => self.recover(now, name, &words),
             Decision::GiveUp(words) => {
-                self.quarantine(now, name, &words);
+                let lasts = self.group_mut(name).policy.quarantine;
+                self.quarantine(now, name, &words, lasts);
                 let heir = self.world(now).heir(name);
                 self.stop(now, name, &words, heir);
             }
@@ -192,9 +193,14 @@ impl Core {
         self.order_stop(now, name);
     }
 
-    pub(super) fn quarantine(&mut self, now: Instant, name: &GroupName, words: &str) {
+    pub(super) fn quarantine(
+        &mut self,
+        now: Instant,
+        name: &GroupName,
+        words: &str,
+        lasts: Duration,
+    ) {
         let group = self.group_mut(name);
-        let lasts = group.policy.quarantine;
         group.quarantine = Some((now + lasts, words.into()));
         let words = format!("{words}; not used for it here for {} s", lasts.as_secs());
         self.say(Saying::new(What::Quarantined, words).group(name));

@@ -79,6 +79,10 @@ pub enum MemberState {
     Failed,
 }
 
+/// The result of an address unit whose probe found another host: perhaps the silent owner, whose
+/// kernel still answers.
+pub const IN_USE: &str = "address in use";
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum StartError {
     /// `valid_until` was over before the call; nothing was asked of systemd.

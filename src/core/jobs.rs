@@ -4,8 +4,11 @@ use super::group::{STUCK_RETRY, Stuck};
 use super::heartbeat::{Phase, Release};
 use super::name::{Epoch, GroupName};
 use super::say::{Saying, What};
-use super::time::Instant;
-use super::{Action, Core, StartError, StopError};
+use super::time::{Duration, Instant};
+use super::{Action, Core, IN_USE, StartError, StopError};
+
+/// How long after an address was found in use its group is tried again.
+const IN_USE_RETRY: Duration = Duration::from_secs(10);
 
 impl Core {
     pub(super) fn started(
@@ -22,6 +25,8 @@ impl Core {
         self.touched.insert(name.clone());
         // What was read before this moment says nothing about members that failed since.
         self.out.push(Action::Observe { group: name.clone() });
+        let in_use = matches!(&result, Err(StartError::Failed { result, .. }) if result == IN_USE);
+        let late = matches!(&result, Err(StartError::Late));
         let words = match result {
             Ok(()) if phase == Phase::Starting => return self.runs(now, name, since),
             Ok(()) => return,
@@ -34,8 +39,12 @@ impl Core {
         }
         let own = self.group_mut(name).own.unwrap_or_default();
         self.say(Saying::new(What::StartFailed, words.clone()).group(name).epoch(own));
-        if !words.starts_with("the evidence") {
-            self.quarantine(now, name, &words);
+        if in_use {
+            // Whoever has it may go, and then nobody should have to wait for a quarantine.
+            self.quarantine(now, name, &words, IN_USE_RETRY);
+        } else if !late {
+            let lasts = self.group_mut(name).policy.quarantine;
+            self.quarantine(now, name, &words, lasts);
         }
         let heir = self.world(now).heir(name);
         self.stop(now, name, &words, heir);

@@ -30,8 +30,8 @@ mod world;
 
 pub use action::{Action, Reply};
 pub use event::{
-    Command, Event, Hand, Member, MemberState, Observation, StartError, StopError, Terminate,
-    member_words,
+    Command, Event, Hand, IN_USE, Member, MemberState, Observation, StartError, StopError,
+    Terminate, member_words,
 };
 pub use evidence::Evidence;
 

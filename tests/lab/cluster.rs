@@ -143,6 +143,7 @@ impl Cluster {
     /// What the journals and the nodes say, after a failure.
     pub fn dump(&self) {
         for node in self.lab.nodes.iter().filter(|n| n.is_up()) {
+            node.thaw();
             println!("--- {}", node.name);
             println!("{}", node.run("hafailover status").text);
             let lines = node.journal();

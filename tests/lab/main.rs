@@ -4,6 +4,7 @@
 mod cluster;
 mod harness;
 mod stories;
+mod troubles;
 
 use cluster::Cluster;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -195,7 +195,9 @@ pub fn list(all: &Properties, name: &str) -> Vec<String> {
 
 pub fn number(all: &Properties, name: &str) -> u64 {
     let Some(value) = all.get(name) else { return 0 };
-    u64::try_from(value).or_else(|_| u32::try_from(value).map(u64::from)).unwrap_or_default()
+    let small = || u32::try_from(value).map(u64::from);
+    let signed = || i32::try_from(value).map(|n| u64::try_from(n).unwrap_or_default());
+    u64::try_from(value).or_else(|_| small()).or_else(|_| signed()).unwrap_or_default()
 }
 
 /// Whether a unit carries this gate among its `Asserts` a(sbbsi).

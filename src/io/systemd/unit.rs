@@ -1,10 +1,12 @@
 //! One unit as it stands, from systemd's properties and from the kernel.
 
 use super::bus::{self, Bus, Properties};
-use crate::core::{Member, MemberState};
+use crate::core::{IN_USE, Member, MemberState};
 use crate::io::kernel;
 use std::time::Duration;
 
+/// Exit code of `hafailover ip` when another host has the address.
+const ADDRESS_IN_USE: u64 = 4;
 /// Longest time any unit is waited for, whatever its own limits say.
 const LIMIT_MAX: Duration = Duration::from_secs(1800);
 
@@ -45,8 +47,10 @@ impl Unit {
             "failed" => MemberState::Failed,
             _ => MemberState::Inactive,
         };
+        let in_use = bus::number(all, "ExecMainStatus") == ADDRESS_IN_USE;
         let result = match text("Result") {
             result if result == "success" => String::new(),
+            _ if in_use && name.starts_with("hafailover-ip@") => IN_USE.into(),
             result => result,
         };
         Unit {

@@ -1,0 +1,215 @@
+//! The house rules as a test: layers, sizes, first paragraphs, and that catalog, manual and code
+//! name the same things. Each rule is a function over a text, and is shown to fail on a bad one.
+
+use hafailover::core::say::What;
+use hafailover::io::journal::message_id;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const FILE_MAX: usize = 500;
+const FUNCTION_MAX: usize = 70;
+const COLUMNS: usize = 100;
+/// A module may use itself and what stands to its right.
+const LAYERS: [&[&str]; 7] =
+    [&["main"], &["cli"], &["daemon"], &["io"], &["config"], &["wire"], &["core"]];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn sources(dir: &str) -> Vec<(String, String)> {
+    let mut dirs = vec![root().join(dir)];
+    let mut files = Vec::new();
+    while let Some(dir) = dirs.pop() {
+        for entry in std::fs::read_dir(&dir).expect("readable") {
+            let path: PathBuf = entry.expect("readable").path();
+            if path.is_dir() {
+                dirs.push(path);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                let name = path.strip_prefix(root()).expect("below").display().to_string();
+                files.push((name, std::fs::read_to_string(&path).expect("readable")));
+            }
+        }
+    }
+    assert!(!files.is_empty(), "no sources in {dir}");
+    files
+}
+
+fn everything() -> Vec<(String, String)> {
+    [sources("src"), sources("tests")].concat()
+}
+
+fn check(rule: fn(&str, &str) -> Vec<String>, files: &[(String, String)], bad: (&str, &str)) {
+    assert!(!rule(bad.0, bad.1).is_empty(), "the rule finds nothing in {bad:?}");
+    let found: Vec<String> = files.iter().flat_map(|(name, text)| rule(name, text)).collect();
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn layers_point_one_way() {
+    check(layers, &sources("src"), ("src/core/x.rs", "use crate::io::clock;\n"));
+    assert!(!layers("src/io/x.rs", "use crate::daemon::setup;\n").is_empty());
+}
+
+fn layers(name: &str, text: &str) -> Vec<String> {
+    let part = name.trim_start_matches("src/").split(['/', '.']).next().unwrap_or_default();
+    let Some(own) = LAYERS.iter().position(|l| l.contains(&part)) else { return Vec::new() };
+    let mut found = Vec::new();
+    for (n, line) in text.lines().enumerate().filter(|(_, l)| !l.trim_start().starts_with("//")) {
+        for used in line.split("crate::").skip(1) {
+            let used = used.split(|c: char| !c.is_alphanumeric() && c != '_').next();
+            let at = LAYERS.iter().position(|l| l.contains(&used.unwrap_or_default()));
+            if at.is_some_and(|at| at < own) {
+                found.push(format!("{name}:{}: uses a layer above its own: {line}", n + 1));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn files_functions_and_lines_are_short() {
+    let long = "fn f() {\n".to_string() + &"    a();\n".repeat(80) + "}\n";
+    check(sizes, &everything(), ("x.rs", &long));
+    assert!(!sizes("x.rs", &"\n".repeat(501)).is_empty());
+    assert!(!sizes("x.rs", &"x".repeat(101)).is_empty());
+}
+
+fn sizes(name: &str, text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    if text.lines().count() > FILE_MAX {
+        found.push(format!("{name}: {} lines", text.lines().count()));
+    }
+    let mut open: Option<(usize, usize)> = None;
+    for (n, line) in text.lines().enumerate() {
+        if line.chars().count() > COLUMNS && !line.contains("r#\"") {
+            found.push(format!("{name}:{}: longer than {COLUMNS} columns", n + 1));
+        }
+        let indent = line.len() - line.trim_start().len();
+        let is_fn = line.trim_start().starts_with("fn ") || line.contains(" fn ");
+        if is_fn && !line.trim_start().starts_with("//") && !line.trim_end().ends_with([';', '}']) {
+            open = Some((n, indent));
+        }
+        if let Some((start, at)) = open
+            && line.trim_start().starts_with('}')
+            && indent == at
+        {
+            if n - start >= FUNCTION_MAX {
+                found.push(format!("{name}:{}: a function of {} lines", start + 1, n - start + 1));
+            }
+            open = None;
+        }
+    }
+    found
+}
+
+#[test]
+fn every_file_opens_with_what_it_is() {
+    check(opens, &everything(), ("x.rs", "use std::fmt;\n"));
+}
+
+fn opens(name: &str, text: &str) -> Vec<String> {
+    if text.starts_with("//! ") { Vec::new() } else { vec![format!("{name}: no //! paragraph")] }
+}
+
+#[test]
+fn the_core_and_the_wire_are_pure() {
+    let pure = [sources("src/core"), sources("src/wire")].concat();
+    check(purity, &pure, ("src/core/x.rs", "let now = std::time::Instant::now();\n"));
+}
+
+fn purity(name: &str, text: &str) -> Vec<String> {
+    let impure =
+        ["Instant::now", "SystemTime", "thread::", "println!", "std::fs", "tokio", "tracing"];
+    let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+    let lines = code.lines().enumerate().filter(|(_, l)| !l.trim_start().starts_with("//"));
+    lines
+        .filter(|(_, line)| impure.iter().any(|i| line.contains(i)) || line.contains("HashMap"))
+        .map(|(n, line)| format!("{name}:{}: not pure: {line}", n + 1))
+        .collect()
+}
+
+#[test]
+fn nothing_is_left_open() {
+    let mark = ["TO", "DO"].concat();
+    check(open_ends, &everything(), ("x.rs", &format!("// {mark}: later\n")));
+}
+
+fn open_ends(name: &str, text: &str) -> Vec<String> {
+    let marks =
+        [["TO", "DO"], ["FIX", "ME"], ["to", "do!("], ["unimpl", "emented!("], ["db", "g!("]];
+    let marks = marks.map(|m| m.concat());
+    let hit = |line: &str| marks.iter().any(|m| line.contains(m.as_str()));
+    let lines = text.lines().enumerate().filter(|(_, line)| hit(line));
+    lines.map(|(n, line)| format!("{name}:{}: left open: {line}", n + 1)).collect()
+}
+
+fn text(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap_or_else(|e| panic!("{path}: {e}"))
+}
+
+#[test]
+fn catalog_and_manual_know_every_message() {
+    let (catalog, manual) = (text("config/hafailover.catalog"), text("man/hafailover.7"));
+    for what in What::ALL {
+        let key = what.key();
+        let entry = format!("# {key}\n-- {}\nSubject: ", message_id(*what));
+        assert!(catalog.contains(&entry), "config/hafailover.catalog lacks:\n{entry}");
+        let name = key.replace('-', "\\-");
+        assert!(manual.contains(&format!(".B {name}\n")), "man/hafailover.7 lacks {key}");
+    }
+    assert_eq!(catalog.matches("\n-- ").count(), What::ALL.len(), "an entry too many");
+}
+
+#[test]
+fn the_manual_knows_every_command_and_every_key() {
+    let manual = text("man/hafailover.8");
+    let help = Command::new(env!("CARGO_BIN_EXE_hafailover")).arg("--help").output();
+    let help = String::from_utf8(help.expect("runs").stdout).expect("text");
+    let commands = help.lines().skip_while(|l| *l != "Commands:").skip(1);
+    let mut count = 0;
+    for command in commands.map_while(|l| l.strip_prefix("  ")).filter_map(|l| l.split(' ').next())
+    {
+        count += 1;
+        let name = command.replace('-', "\\-");
+        assert!(command == "help" || manual.contains(&name), "hafailover(8) lacks {command}");
+    }
+    assert!(count > 10, "--help lists {count} commands");
+    let manual = text("man/hafailover.toml.5");
+    let example = text("config/hafailover.toml");
+    let keys = example.lines().filter_map(|l| l.trim_start_matches('#').split_once(" = "));
+    for (key, _) in keys.filter(|(k, _)| k.chars().all(|c| c.is_ascii_lowercase() || c == '-')) {
+        let name = key.replace('-', "\\-");
+        assert!(manual.contains(&name), "hafailover.toml(5) lacks {key}");
+    }
+    let manual = text("man/hafailover.group.5");
+    for key in ["Nodes", "Failback", "Order", "Retries", "RetryWindow", "Quarantine", "StopBudget"]
+    {
+        assert!(manual.contains(&format!("{key}=")), "hafailover.group(5) lacks {key}=");
+    }
+}
+
+#[test]
+fn the_example_configuration_is_good() {
+    let parsed = hafailover::config::load::parse(&text("config/hafailover.toml"), "x", "ttisrv1");
+    assert!(parsed.is_ok(), "{parsed:?}");
+}
+
+#[test]
+fn manual_pages_and_units_are_well_formed() {
+    for entry in std::fs::read_dir(root().join("man")).expect("man") {
+        let path = entry.expect("readable").path();
+        let out = Command::new("mandoc").args(["-Tlint", "-W", "error"]).arg(&path).output();
+        let out = out.expect("mandoc is installed: tests/lab/prepare.sh");
+        let said = String::from_utf8_lossy(&out.stdout).into_owned();
+        assert!(out.status.success(), "{}: {said}", path.display());
+    }
+    let units = ["hafailover.service", "hafailover-lost.service", "hafailover-groups.target"];
+    for unit in units {
+        let path = root().join("units").join(unit);
+        let out = Command::new("systemd-analyze").arg("verify").arg(&path).output();
+        let said = String::from_utf8_lossy(&out.expect("systemd is installed").stderr).into_owned();
+        let ours = |l: &&str| l.contains(unit) && !l.contains("is not executable");
+        assert_eq!(said.lines().filter(ours).count(), 0, "{unit}: {said}");
+    }
+}

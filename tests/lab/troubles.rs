@@ -1,0 +1,282 @@
+//! Stories of members, daemons, systemd and people that do what they should not.
+
+use crate::cluster::{Cluster, PATIENCE, TAKEOVER, TARGET};
+use crate::harness::net::Lan;
+use crate::harness::wait;
+use std::time::Duration;
+
+pub fn restart_of_a_member_moves_nothing(c: &mut Cluster) {
+    let agent = crate::cluster::AGENT.to_string() + "Restart=on-failure\nRestartSec=50ms\n";
+    c.configure_with(TAKEOVER, TARGET, &agent);
+    (0..2).for_each(|n| c.start(n));
+    c.runs_on(0);
+    c.lab.node(0).must("systemctl kill -s KILL agent");
+    wait("systemd's own restart", PATIENCE, || {
+        let shown = c.lab.node(0).run("systemctl show -P NRestarts agent").text;
+        (shown.trim() == "1").then_some(())
+    });
+    c.runs_on(0);
+    c.lab.node(0).must("systemctl restart agent");
+    c.runs_on(0);
+    assert_eq!(c.lab.node(0).told("member-failed"), 0);
+    assert_eq!(c.lab.node(0).told("group-released"), 0);
+}
+
+pub fn dead_member_is_retried_then_moves(c: &mut Cluster) {
+    c.start_all(TAKEOVER);
+    let client = c.client();
+    c.lab.node(0).must("systemctl kill -s KILL agent");
+    c.told(0, "member-failed");
+    wait("the retry", PATIENCE, || {
+        (c.lab.node(0).run("systemctl is-active agent").code == 0).then_some(())
+    });
+    println!("  member killed: client saw {:?}", client.stop().outage());
+    c.runs_on(0);
+    c.lab.node(0).must("systemctl kill -s KILL agent");
+    c.runs_on(1);
+    c.told(0, "quarantined");
+    c.one_owner();
+    c.lab.node(1).must("systemctl kill -s KILL agent");
+    c.told(1, "member-failed");
+    wait("the retry", PATIENCE, || {
+        (c.lab.node(1).run("systemctl is-active agent").code == 0).then_some(())
+    });
+    c.runs_on(1);
+    c.lab.node(1).must("systemctl kill -s KILL agent");
+    c.phase(1, "stopped");
+    let status = c.lab.node(1).run("hafailover status");
+    assert!(status.code == 4 && status.text.contains("quarantined"), "{}", status.text);
+    c.lab.node(1).must("hafailover clear files");
+    c.runs_on(0);
+}
+
+pub fn failed_start_comes_back(c: &mut Cluster) {
+    c.start_all(TAKEOVER);
+    c.lab.node(1).must("mv /usr/local/bin/agent /usr/local/bin/agent.away");
+    let client = c.client();
+    let moved = c.lab.node(0).run("hafailover move files");
+    c.runs_on(0);
+    println!("  failed start on the target: client saw {:?}", client.stop().outage());
+    c.lab.node(1).must("mv /usr/local/bin/agent.away /usr/local/bin/agent");
+    assert!(moved.code == 1 && moved.text.contains("did not start on n2"), "{}", moved.text);
+    c.told(1, "start-failed");
+    c.told(1, "quarantined");
+    c.one_owner();
+}
+
+pub fn busy_mount_is_stuck_until_free(c: &mut Cluster) {
+    c.start_all(TAKEOVER);
+    let mut holder = c.lab.node(0).command("exec sleep 1000 < /srv/data").spawn().expect("started");
+    let moved = c.lab.node(0).run("hafailover move files");
+    assert!(moved.code == 1 && moved.text.contains("(sleep) has /srv/data open"), "{}", moved.text);
+    c.phase(0, "stuck");
+    let status = c.lab.node(0).run("hafailover status");
+    assert!(status.code == 4 && status.text.contains("(sleep)"), "{}", status.text);
+    assert_eq!(c.lab.node(1).told("group-claimed"), 0);
+    c.lab.node(0).must("pkill -x sleep");
+    let _ = holder.wait();
+    c.runs_on(1);
+    assert_eq!(c.lab.node(0).told("group-stuck"), 1, "told once, not every second");
+    c.one_owner();
+}
+
+pub fn daemon_killed_is_back(c: &mut Cluster) {
+    c.start_all(TAKEOVER);
+    let since = c.lab.node(0).must("systemctl show -P InvocationID agent srv.mount");
+    c.lab.node(0).must("systemctl kill -s KILL hafailover");
+    c.told(0, "group-adopted");
+    c.runs_on(0);
+    c.lab.node(0).must("systemctl restart hafailover");
+    wait("the second adoption", PATIENCE, || {
+        (c.lab.node(0).told("group-adopted") == 2).then_some(())
+    });
+    c.runs_on(0);
+    let now = c.lab.node(0).must("systemctl show -P InvocationID agent srv.mount");
+    assert_eq!(since, now, "a member was touched");
+    assert_eq!(c.lab.node(1).told("group-claimed"), 0);
+    c.one_owner();
+}
+
+fn kill_until_lost(c: &Cluster) {
+    for n in 1..=6 {
+        if c.lab.node(0).run("systemctl is-failed hafailover").text.contains("failed") {
+            return;
+        }
+        wait("the daemon", PATIENCE, || {
+            let state = c.lab.node(0).run("systemctl show -P ActiveState hafailover").text;
+            matches!(state.trim(), "active" | "failed").then_some(())
+        });
+        println!("  kill {n}");
+        c.lab.node(0).run("systemctl kill -s KILL hafailover");
+    }
+}
+
+pub fn daemon_killed_five_times(c: &mut Cluster) {
+    c.start_all(TAKEOVER);
+    kill_until_lost(c);
+    c.runs_on(1);
+    c.told(0, "guard-done");
+    assert_ne!(c.lab.node(0).run("systemctl is-active agent srv.mount").code, 0);
+    c.one_owner();
+}
+
+pub fn daemon_killed_five_times_with_busy_mount(c: &mut Cluster) {
+    c.start_all(TAKEOVER);
+    let mut holder = c.lab.node(0).command("exec sleep 1000 < /srv/data").spawn().expect("started");
+    kill_until_lost(c);
+    wait("the forced reboot", PATIENCE, || (!c.lab.node(0).is_up()).then_some(()));
+    let _ = holder.wait();
+    c.runs_on(1);
+    c.one_owner();
+}
+
+pub fn reload_reexec_and_dbus_restart(c: &mut Cluster) {
+    c.start_all(TAKEOVER);
+    for what in ["daemon-reload", "daemon-reexec", "restart dbus"] {
+        c.lab.node(0).must(&format!("systemctl {what}"));
+        c.runs_on(0);
+        let mut moving = c.lab.node(0).command("hafailover move files").spawn().expect("started");
+        c.lab.node(1).run(&format!("systemctl {what}"));
+        c.lab.node(0).run(&format!("systemctl {what}"));
+        assert!(moving.wait().expect("ended").success(), "move during {what}");
+        c.runs_on(1);
+        c.lab.node(1).must("hafailover move files --to n1");
+        c.runs_on(0);
+    }
+    assert_eq!(c.lab.node(0).told("start-failed") + c.lab.node(1).told("start-failed"), 0);
+    assert_eq!(c.lab.node(0).told("member-failed") + c.lab.node(1).told("member-failed"), 0);
+    c.one_owner();
+}
+
+pub fn journald_stopped_loses_nothing(c: &mut Cluster) {
+    c.start_all(TAKEOVER);
+    for n in 0..2 {
+        c.lab.node(n).must("systemctl kill -s STOP systemd-journald");
+    }
+    c.lab.node(0).must("hafailover move files");
+    wait("the move", PATIENCE, || (c.lab.who_answers()? == "n2").then_some(()));
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(c.lab.who_answers().as_deref(), Some("n2"));
+    for n in 0..2 {
+        c.lab.node(n).must("systemctl kill -s CONT systemd-journald");
+    }
+    c.told(0, "group-released");
+    c.told(1, "group-started");
+    assert_eq!(c.lab.node(0).told("peer-silent") + c.lab.node(1).told("peer-silent"), 0);
+    c.one_owner();
+}
+
+pub fn strays_are_reported_and_cleared(c: &mut Cluster) {
+    c.configure(TAKEOVER);
+    for n in 0..2 {
+        // Started before the group was enabled: no gate held it back.
+        c.lab.node(n).must(
+            "systemctl disable -q files.target; systemctl daemon-reload; \
+             systemd-run -q --unit=agent2 sleep 1000; systemctl start smbd; \
+             sed -i 's/agent.service/agent.service smbd.service/' \
+             /etc/systemd/system/files.target; systemctl enable -q files.target; \
+             systemctl daemon-reload; systemctl stop agent2",
+        );
+        c.start(n);
+    }
+    c.told(0, "stray-found");
+    c.told(1, "stray-found");
+    assert_eq!(c.lab.node(0).told("group-claimed"), 0);
+    let status = c.lab.node(0).run("hafailover status");
+    assert!(status.code == 4 && status.text.contains("hafailover clear files"), "{}", status.text);
+    c.lab.node(1).must("hafailover clear files");
+    c.lab.node(0).must("hafailover adopt files");
+    c.runs_on(0);
+    c.one_owner();
+}
+
+pub fn systemctl_by_hand(c: &mut Cluster) {
+    c.start_all(TAKEOVER);
+    // A stray start on the standby is refused at the gate and told.
+    for unit in ["agent", "files.target"] {
+        assert_ne!(c.lab.node(1).run(&format!("systemctl start {unit}")).code, 0);
+    }
+    c.told(1, "start-refused");
+    std::thread::sleep(Duration::from_millis(700));
+    c.lab.node(0).must("systemctl stop agent");
+    c.told(0, "group-degraded");
+    assert_eq!(c.lab.node(0).told("member-failed"), 0);
+    c.lab.node(0).must("systemctl start agent");
+    c.told(0, "group-whole");
+    c.lab.node(0).must("systemctl stop files.target");
+    c.phase(0, "stopped");
+    let status = c.lab.node(1).run("hafailover status");
+    assert!(status.text.contains("stopped by operator"), "{}", status.text);
+    assert_eq!(c.lab.node(1).told("group-claimed"), 0);
+    c.lab.node(0).run("systemctl start files.target");
+    c.runs_on(0);
+    c.one_owner();
+}
+
+pub fn disable_on_the_owner(c: &mut Cluster) {
+    c.start_all(TAKEOVER);
+    c.lab.node(0).must("systemctl disable -q files.target");
+    c.told(0, "reloaded");
+    let status = c.lab.node(0).run("hafailover status");
+    assert!(status.text.contains("no longer enabled"), "{}", status.text);
+    assert_eq!(c.lab.node(1).told("group-claimed"), 0);
+    c.runs_on(0);
+    c.lab.node(0).must("systemctl enable -q files.target");
+    c.lab.node(0).must("hafailover move files");
+    c.runs_on(1);
+    c.one_owner();
+}
+
+pub fn address_is_put_back_and_conflicts_refused(c: &mut Cluster) {
+    c.start_all(TAKEOVER);
+    c.lab.node(0).must("ip addr del 192.168.0.100/24 dev eth0");
+    c.runs_on(0);
+    c.lab.node(0).must("systemctl stop files.target");
+    c.phase(0, "stopped");
+    let client = c.lab.net.client();
+    crate::harness::sh(&format!("ip -n {client} addr add 192.168.0.100/24 dev eth0"));
+    let mac = crate::harness::sh(&format!(
+        "ip -n {client} -o link show eth0 | sed 's/.*ether //; s/ .*//'"
+    ));
+    c.lab.node(0).must("hafailover clear files");
+    c.told(0, "start-failed");
+    let unit = c.lab.node(0).run("journalctl -q -u 'hafailover-ip@*' -o cat").text;
+    crate::harness::sh(&format!("ip -n {client} addr del 192.168.0.100/24 dev eth0"));
+    assert!(unit.contains(mac.trim()), "no {mac} in {unit}");
+}
+
+pub fn lan_cable_of_the_owner(c: &mut Cluster) {
+    c.start_all(TAKEOVER);
+    let client = c.client();
+    c.lab.net.cut(0, Lan::Lan);
+    c.runs_on(1);
+    println!("  LAN cable pulled: client saw {:?}", client.stop().outage());
+    c.told(0, "carrier-lost");
+    c.lab.net.heal(0, Lan::Lan);
+    c.told(0, "carrier-back");
+    c.runs_on(1);
+    assert_eq!(c.lab.node(0).told("group-started"), 1, "back in: nothing more moves");
+    c.one_owner();
+}
+
+pub fn wrong_configuration_touches_nothing(c: &mut Cluster) {
+    c.start_all(TAKEOVER);
+    let node = c.lab.node(0);
+    let good = node.must("cat /etc/hafailover/hafailover.toml");
+    node.write("/etc/hafailover/hafailover.toml", &good.replace("initdead", "initdeath"));
+    let reload = node.run("systemctl reload hafailover");
+    assert_ne!(reload.code, 0, "a reload with a wrong file must fail");
+    assert!(node.run("hafailover reload").text.contains("initdeath"));
+    c.runs_on(0);
+    let node = c.lab.node(0);
+    node.run("systemctl restart hafailover");
+    let why = node.run("journalctl -q -u hafailover -o cat -n 20").text;
+    assert!(why.contains("hafailover.toml:") && why.contains("initdeath"), "{why}");
+    assert_eq!(node.run("systemctl is-active agent").code, 0, "a member was touched");
+    node.write("/etc/hafailover/hafailover.toml", &good);
+    node.must("chmod 644 /etc/hafailover/keys");
+    node.run("systemctl reset-failed hafailover; systemctl start hafailover");
+    let why = node.run("journalctl -q -u hafailover -o cat -n 8").text;
+    assert!(why.contains("chmod 600 /etc/hafailover/keys"), "{why}");
+    node.must("chmod 600 /etc/hafailover/keys");
+}
