@@ -160,7 +160,8 @@ mod tests {
 
     #[test]
     fn continued_lines_comments_and_places() {
-        let text = "# c\n[Unit]\nRequires=a.service \\\n# between\n  b.mount\n\n[X-Hafailover]\nNodes=n1\n";
+        let text = "# c\n[Unit]\nRequires=a.service \\\n# between\n  b.mount\n\n\
+                    [X-Hafailover]\nNodes=n1\n";
         let got = parse(text, Path::new("f")).expect("good");
         assert_eq!(got[0].value.split_whitespace().collect::<Vec<_>>(), ["a.service", "b.mount"]);
         assert_eq!((got[0].line, got[1].section.as_str(), got[1].line), (3, "X-Hafailover", 8));

@@ -322,7 +322,8 @@ impl Core {
                 match (owner == to, phase_at(world, group, owner)) {
                     (true, Phase::Running) => Reply::Done(format!("{group} runs on {name}")),
                     (false, Phase::Running) => Reply::Refused(format!(
-                        "{group} did not start on {name} and runs on {}: journalctl -u {} on {name} \
+                        "{group} did not start on {name} and runs on {}: journalctl -u {} on \
+                         {name} \
                      says why",
                         world.name(owner),
                         group.unit()

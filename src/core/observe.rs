@@ -88,12 +88,13 @@ impl Core {
     fn look_at_running(&mut self, name: &GroupName) {
         let group = self.group_mut(name);
         let (own, token) = (group.own, group.seen.as_ref().and_then(|s| s.token));
-        if group.job.is_none() && token.is_none() {
-            if let Some(epoch) = own {
-                let words = "the token of the running group was gone and is written again";
-                self.say(Saying::new(What::TokenMissing, words).group(name).epoch(epoch));
-                self.out.push(Action::Adopt { group: name.clone(), epoch });
-            }
+        if group.job.is_none()
+            && token.is_none()
+            && let Some(epoch) = own
+        {
+            let words = "the token of the running group was gone and is written again";
+            self.say(Saying::new(What::TokenMissing, words).group(name).epoch(epoch));
+            self.out.push(Action::Adopt { group: name.clone(), epoch });
         }
         let group = self.group_mut(name);
         let lacks = group.shortcoming();

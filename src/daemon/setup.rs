@@ -27,10 +27,10 @@ pub fn read(config: &Path) -> Result<Setup, String> {
     let storage = groups.iter().find(|(_, g)| g.hard.iter().any(|u| u.ends_with(".mount")));
     if let Some((name, _)) = storage.filter(|_| !settings.silence_chosen) {
         errors.push(format!(
-            "{}: {name} holds a file system, and nothing but links tells whether the other node is \
-             dead: in [safety] write silence = \"hold\" (a person decides after a death) or \
-             silence = \"takeover\" (automatic; if all links are cut at once, both nodes mount it). \
-             See hafailover(7), \"What is promised\"",
+            "{}: {name} holds a file system, and nothing but links tells whether the other node \
+             is dead: in [safety] write silence = \"hold\" (a person decides after a death) or \
+             silence = \"takeover\" (automatic; if all links are cut at once, both nodes mount \
+             it). See hafailover(7), \"What is promised\"",
             config.display()
         ));
     }
@@ -56,6 +56,5 @@ impl Setup {
 }
 
 pub fn hostname() -> String {
-    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    name
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }

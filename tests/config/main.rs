@@ -120,8 +120,9 @@ impl Root {
     }
 }
 
-const TARGET: &str = "[Unit]\nRequires=hafailover-ip@10.0.0.9-24.service srv.mount \\\n smbd.service\n\
-                      Wants=extra.service other.target\n[X-Hafailover]\nNodes=n2 n1\nFailback=10min\n";
+const TARGET: &str = "[Unit]\nRequires=hafailover-ip@10.0.0.9-24.service srv.mount \\\n \
+                      smbd.service\nWants=extra.service other.target\n\
+                      [X-Hafailover]\nNodes=n2 n1\nFailback=10min\n";
 
 #[test]
 fn a_group_is_read_with_its_drop_ins() {

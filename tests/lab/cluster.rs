@@ -14,7 +14,8 @@ pub struct Cluster {
 }
 
 pub const TARGET: &str = "[Unit]\nDescription=File server\n\
-    Requires=hafailover-ip@192.168.0.100-24.service srv.mount agent.service\n[X-Hafailover]\nNodes=n1 n2\n\
+    Requires=hafailover-ip@192.168.0.100-24.service srv.mount agent.service\n\
+    [X-Hafailover]\nNodes=n1 n2\n\
     Order=listed\nQuarantine=1h\n[Install]\nWantedBy=hafailover-groups.target\n";
 const MOUNT: &str = "[Unit]\nDescription=Shared disk\n[Mount]\nWhat=/dev/shared\nWhere=/srv\n\
     Type=ext4\n";

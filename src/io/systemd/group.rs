@@ -191,7 +191,7 @@ pub async fn stop(shared: Rc<Shared>, name: GroupName, managed: Managed) -> Resu
         let up: Vec<&Unit> = units
             .iter()
             .filter(|u| layer.contains(&u.name))
-            .filter(|u| !(u.down() && !u.busy))
+            .filter(|u| !u.down() || u.busy)
             .collect();
         for unit in &up {
             let bus = bus(&shared).await.map_err(unknown)?;

@@ -58,11 +58,9 @@ async fn follow(shared: &Rc<Shared>, stream: &mut zbus::MessageStream) {
                     job_removed(shared, unit, &result);
                 }
             }
-            "Reloading" => {
-                if body.deserialize::<bool>() == Ok(false) {
-                    all_changed(shared);
-                    let _ = shared.inbox.send(Input::Reload).await;
-                }
+            "Reloading" if body.deserialize::<bool>() == Ok(false) => {
+                all_changed(shared);
+                let _ = shared.inbox.send(Input::Reload).await;
             }
             "UnitFilesChanged" => {
                 let _ = shared.inbox.send(Input::Reload).await;
@@ -76,7 +74,9 @@ async fn follow(shared: &Rc<Shared>, stream: &mut zbus::MessageStream) {
             }
             // PID 1 left the bus and is back (daemon-reexec): subscribe anew.
             "NameOwnerChanged" => {
-                if body.deserialize::<(String, String, String)>().is_ok_and(|b| !b.2.is_empty()) {
+                let owner: Result<(String, String, String), _> = body.deserialize();
+                let back = owner.is_ok_and(|(_, _, new)| !new.is_empty());
+                if back {
                     return;
                 }
             }
