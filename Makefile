@@ -5,7 +5,7 @@
 PROFILE ?= release
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E env PATH=$(PATH))
 
-.PHONY: demo test deb bench check prepare tools
+.PHONY: demo test deb tools
 
 tools:
 	tests/lab/prepare.sh
@@ -23,9 +23,5 @@ test: tools
 	cargo clippy --all-targets -- -D warnings
 	$(MAKE) deb PROFILE=lab
 	cargo build --example agent
-	$(SUDO) cargo test --no-fail-fast -- --test-threads=2
-
-bench: tools
-	$(MAKE) deb
-	cargo build --example agent
-	$(SUDO) cargo bench --bench lab
+	$(SUDO) cargo test --lib --test config --test house --test io --test scenarios
+	$(SUDO) cargo test --test lab

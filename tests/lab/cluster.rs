@@ -20,7 +20,7 @@ pub const TARGET: &str = "[Unit]\nDescription=File server\n\
 const MOUNT: &str = "[Unit]\nDescription=Shared disk\n[Mount]\nWhat=/dev/shared\nWhere=/srv\n\
     Type=ext4\n";
 pub const AGENT: &str = "[Unit]\nDescription=Agent\nRequiresMountsFor=/srv\n[Service]\n\
-    ExecStart=/usr/local/bin/agent\n";
+    Type=exec\nExecStart=/usr/local/bin/agent\n";
 
 /// hafailover.toml for so many nodes.
 pub fn config(nodes: usize, more: &str) -> String {

@@ -46,8 +46,9 @@ pub fn dead_member_is_retried_then_moves(c: &mut Cluster) {
     c.phase(1, "stopped");
     let status = c.lab.node(1).run("hafailover status");
     assert!(status.code == 4 && status.text.contains("quarantined"), "{}", status.text);
+    // Cleared on every node: it runs again, on the one that heard of it first.
     c.lab.node(1).must("hafailover clear files");
-    c.runs_on(0);
+    wait("the client's answer", PATIENCE, || c.lab.who_answers());
 }
 
 pub fn failed_start_comes_back(c: &mut Cluster) {
@@ -98,7 +99,7 @@ pub fn daemon_killed_is_back(c: &mut Cluster) {
 }
 
 fn kill_until_lost(c: &Cluster) {
-    for n in 1..=6 {
+    for _ in 0..6 {
         if c.lab.node(0).run("systemctl is-failed hafailover").text.contains("failed") {
             return;
         }
@@ -106,7 +107,6 @@ fn kill_until_lost(c: &Cluster) {
             let state = c.lab.node(0).run("systemctl show -P ActiveState hafailover").text;
             matches!(state.trim(), "active" | "failed").then_some(())
         });
-        println!("  kill {n}");
         c.lab.node(0).run("systemctl kill -s KILL hafailover");
     }
 }
@@ -125,6 +125,8 @@ pub fn daemon_killed_five_times_with_busy_mount(c: &mut Cluster) {
     let mut holder = c.lab.node(0).command("exec sleep 1000 < /srv/data").spawn().expect("started");
     kill_until_lost(c);
     wait("the forced reboot", PATIENCE, || (!c.lab.node(0).is_up()).then_some(()));
+    // In this lab the addresses of a machine outlive its reset: take them off as well.
+    c.lab.kill(0);
     let _ = holder.wait();
     c.runs_on(1);
     c.one_owner();
@@ -197,7 +199,6 @@ pub fn systemctl_by_hand(c: &mut Cluster) {
         assert_ne!(c.lab.node(1).run(&format!("systemctl start {unit}")).code, 0);
     }
     c.told(1, "start-refused");
-    std::thread::sleep(Duration::from_millis(700));
     c.lab.node(0).must("systemctl stop agent");
     c.told(0, "group-degraded");
     assert_eq!(c.lab.node(0).told("member-failed"), 0);

@@ -106,12 +106,14 @@ impl Bus {
         self.call(MANAGER, "org.freedesktop.systemd1.Manager", method, body).await
     }
 
-    pub async fn start_unit(&self, unit: &str) -> zbus::Result<()> {
-        self.manager("StartUnit", &(unit, "replace")).await.map(drop)
+    /// The number of the job; numbers grow with every job of this PID 1.
+    pub async fn start_unit(&self, unit: &str) -> zbus::Result<u32> {
+        self.manager("StartUnit", &(unit, "replace")).await.and_then(|reply| job_number(&reply))
     }
 
-    pub async fn stop_unit(&self, unit: &str) -> zbus::Result<()> {
-        self.manager("StopUnit", &(unit, "replace")).await.map(drop)
+    /// The number of the job.
+    pub async fn stop_unit(&self, unit: &str) -> zbus::Result<u32> {
+        self.manager("StopUnit", &(unit, "replace")).await.and_then(|reply| job_number(&reply))
     }
 
     pub async fn reload_unit(&self, unit: &str) -> zbus::Result<()> {
@@ -173,6 +175,12 @@ impl Bus {
             .ok()?;
         reply.body().deserialize().ok()
     }
+}
+
+fn job_number(reply: &zbus::Message) -> zbus::Result<u32> {
+    let path: OwnedObjectPath = reply.body().deserialize()?;
+    let number = path.as_str().rsplit('/').next().and_then(|n| n.parse().ok());
+    Ok(number.unwrap_or_default())
 }
 
 /// `Job` of a unit: its number (0: none) and path.

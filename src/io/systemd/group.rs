@@ -72,12 +72,13 @@ pub async fn observe(shared: &Shared, name: &GroupName, managed: &Managed) -> Ob
     };
     let hard = |unit: &Unit| managed.hard.contains(&unit.name);
     let by_hand = shared.by_hand.borrow();
-    let members: Vec<Member> =
-        units.iter().map(|u| u.member(hard(u), by_hand.contains(&u.name))).collect();
+    let token = token::read(name);
+    let member = |u: &Unit| u.member(hard(u), by_hand.contains(&u.name), token.is_some());
+    let members: Vec<Member> = units.iter().map(member).collect();
     let down = units.iter().filter(|u| u.down() && !u.busy);
     Observation {
         members,
-        token: token::read(name),
+        token,
         leftovers: down.filter_map(Unit::leftover).collect(),
         blind: false,
         unloaded: units.iter().find_map(|u| u.unloaded.clone()),
@@ -115,7 +116,7 @@ pub async fn start(
         start_layer(&shared, &name, &managed, &before, layer).await?;
     }
     // The target itself has nothing left to start; it is what people look at.
-    match bus.start_unit(&name.unit()).await {
+    match shared.asked(bus.start_unit(&name.unit()).await) {
         Err(zbus::Error::MethodError(_, why, _)) => Err(unknown(why.unwrap_or_default())),
         _ => Ok(()),
     }
@@ -139,7 +140,8 @@ async fn start_layer(
     let bus = bus(shared).await.map_err(unknown)?;
     for unit in &down {
         // A lost answer leaves the job running: the members tell what became of it.
-        if let Err(zbus::Error::MethodError(_, why, _)) = bus.start_unit(&unit.name).await {
+        let asked = shared.asked(bus.start_unit(&unit.name).await);
+        if let Err(zbus::Error::MethodError(_, why, _)) = asked {
             return Err(unknown(format!("{}: {}", unit.name, why.unwrap_or_default())));
         }
     }
@@ -184,7 +186,7 @@ pub async fn stop(shared: Rc<Shared>, name: GroupName, managed: Managed) -> Resu
     let unknown = |why: String| StopError::Unknown { why };
     token::remove(&name).map_err(|e| unknown(format!("the token: {e}")))?;
     let bus_now = bus(&shared).await.map_err(unknown)?;
-    let _ = bus_now.stop_unit(&name.unit()).await;
+    let _ = shared.asked(bus_now.stop_unit(&name.unit()).await);
     let units = read(&shared, &name, &managed).await.map_err(unknown)?;
     for layer in layers(&units) {
         let part = Managed { hard: layer.clone(), soft: Vec::new() };
@@ -195,7 +197,7 @@ pub async fn stop(shared: Rc<Shared>, name: GroupName, managed: Managed) -> Resu
             .collect();
         for unit in &up {
             let bus = bus(&shared).await.map_err(unknown)?;
-            let _ = bus.stop_unit(&unit.name).await;
+            let _ = shared.asked(bus.stop_unit(&unit.name).await);
         }
         let limit = up.iter().map(|u| u.stop_limit).max().unwrap_or_default();
         let after = match up.is_empty() {

@@ -113,8 +113,9 @@ pub struct Shared {
     pub by_hand: RefCell<BTreeSet<String>>,
     dirty: RefCell<BTreeSet<GroupName>>,
     look: Notify,
-    /// Groups with a job of ours, and since when one has ended.
-    ours: RefCell<BTreeMap<GroupName, Option<Instant>>>,
+    /// Groups at which we are at work, and the newest job that we ever asked for.
+    ours: RefCell<BTreeSet<GroupName>>,
+    last_job: std::cell::Cell<u32>,
     tasks: RefCell<BTreeMap<GroupName, tokio::task::JoinHandle<()>>>,
     /// Grows at the start and at the end of each job of ours: what was read across such a moment
     /// is of no time at all.
@@ -124,13 +125,16 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// Jobs of a group while ours is at work, and shortly after, are not somebody else's.
-    pub fn is_ours(&self, group: &GroupName) -> bool {
-        match self.ours.borrow().get(group) {
-            None => false,
-            Some(None) => true,
-            Some(Some(ended)) => super::clock::now().since(*ended) < Duration::from_millis(500),
-        }
+    /// Jobs of a group while we are at work at it, and those that we asked for and whose end is
+    /// told late, are not somebody else's.
+    pub fn is_ours(&self, group: &GroupName, job: u32) -> bool {
+        self.ours.borrow().contains(group) || job <= self.last_job.get()
+    }
+
+    /// Remembers a job that we asked for.
+    pub fn asked(&self, job: zbus::Result<u32>) -> zbus::Result<()> {
+        self.last_job.set(self.last_job.get().max(*job.as_ref().unwrap_or(&0)));
+        job.map(drop)
     }
 
     pub fn mark(&self, group: &GroupName) {
@@ -175,7 +179,8 @@ async fn run(inbox: Inbox, mut asks: mpsc::Receiver<Ask>) {
         by_hand: RefCell::new(BTreeSet::new()),
         dirty: RefCell::new(BTreeSet::new()),
         look: Notify::new(),
-        ours: RefCell::new(BTreeMap::new()),
+        ours: RefCell::new(BTreeSet::new()),
+        last_job: std::cell::Cell::new(0),
         tasks: RefCell::new(BTreeMap::new()),
         turns: RefCell::new(BTreeMap::new()),
         inhibitor: RefCell::new(None),
@@ -260,12 +265,12 @@ fn work(shared: &Rc<Shared>, group: GroupName, job: impl Future<Output = ()> + '
     if let Some(old) = shared.tasks.borrow_mut().remove(&group) {
         old.abort();
     }
-    shared.ours.borrow_mut().insert(group.clone(), None);
+    shared.ours.borrow_mut().insert(group.clone());
     shared.next_turn(&group);
     let (mine, name) = (shared.clone(), group.clone());
     let task = tokio::task::spawn_local(async move {
         job.await;
-        mine.ours.borrow_mut().insert(name.clone(), Some(super::clock::now()));
+        mine.ours.borrow_mut().remove(&name);
         mine.mark(&name);
     });
     shared.tasks.borrow_mut().insert(group, task);

@@ -54,8 +54,8 @@ async fn follow(shared: &Rc<Shared>, stream: &mut zbus::MessageStream) {
             "PropertiesChanged" => unit_changed(shared, &path),
             "JobRemoved" => {
                 let job: Result<(u32, OwnedObjectPath, String, String), _> = body.deserialize();
-                if let Ok((_, _, unit, result)) = job {
-                    job_removed(shared, unit, &result);
+                if let Ok((id, _, unit, result)) = job {
+                    job_removed(shared, id, unit, result);
                 }
             }
             "Reloading" if body.deserialize::<bool>() == Ok(false) => {
@@ -106,43 +106,65 @@ fn unit_changed(shared: &Shared, path: &str) {
 
 /// A job ended. One that is not ours was asked for by somebody with systemctl, or was made by
 /// systemd itself to restart a failed member.
-fn job_removed(shared: &Rc<Shared>, unit: String, result: &str) {
+fn job_removed(shared: &Rc<Shared>, id: u32, unit: String, result: String) {
     shared.changed.notify_waiters();
     let Some(group) = group_of(shared, &unit) else { return };
     shared.mark(&group);
-    if shared.is_ours(&group) || shared.shutting_down.get() {
-        return;
+    if !shared.is_ours(&group, id) && !shared.shutting_down.get() {
+        let mine = shared.clone();
+        tokio::task::spawn_local(async move {
+            if let Some(verb) = by_hand(&mine, &group, &unit, &result).await {
+                mine.mark(&group);
+                mine.tell(Event::ByHand { group, unit, verb }).await;
+            }
+        });
     }
-    let refused = result == "assert";
-    let mine = shared.clone();
-    tokio::task::spawn_local(async move {
-        let Some(bus) = mine.bus.borrow().clone() else { return };
-        let going = bus.job_type("shutdown.target").await.ok().flatten().is_some();
-        let Ok(all) = bus.unit(&unit).await else { return };
-        let state = bus::text(&all, "ActiveState").unwrap_or_default();
-        let restarted = bus::number(&all, "NRestarts") > 0 || state == "failed";
-        let target = unit == group.unit();
-        let up = state == "active" || state == "activating";
-        let verb = match (refused, target, up) {
-            _ if going => return,
-            (true, ..) => Hand::Refused,
-            (_, true, true) => Hand::StartTarget,
-            (_, true, false) => Hand::StopTarget,
-            (_, false, true) if restarted => return,
-            (_, false, true) => Hand::RestartMember,
-            (_, false, false) if restarted => return,
-            (_, false, false) => Hand::StopMember,
-        };
-        match verb {
-            Hand::StopMember => {
-                mine.by_hand.borrow_mut().insert(unit.clone());
-            }
-            Hand::StartMember | Hand::RestartMember => {
-                mine.by_hand.borrow_mut().remove(&unit);
-            }
-            Hand::StartTarget | Hand::StopTarget | Hand::Refused => {}
+}
+
+/// What somebody did, if it was somebody.
+async fn by_hand(shared: &Shared, group: &GroupName, unit: &str, result: &str) -> Option<Hand> {
+    if result == "assert" {
+        return Some(Hand::Refused);
+    }
+    let bus = shared.bus.borrow().clone()?;
+    // In a shutdown it is systemd's own doing; a start that failed changed nothing.
+    let going = bus.job_type("shutdown.target").await.ok().flatten().is_some();
+    if going || result != "done" {
+        return None;
+    }
+    let all = bus.unit(unit).await.ok()?;
+    let state = bus::text(&all, "ActiveState")?;
+    let up = state == "active" || state == "activating";
+    if unit == group.unit() {
+        if !up && member_goes(shared, &bus, group).await {
+            return None;
         }
-        mine.mark(&group);
-        mine.tell(Event::ByHand { group, unit, verb }).await;
-    });
+        return Some(if up { Hand::StartTarget } else { Hand::StopTarget });
+    }
+    if bus::number(&all, "NRestarts") > 0 || state == "failed" {
+        return None;
+    }
+    if up {
+        shared.by_hand.borrow_mut().remove(unit);
+        // The target went down with the member, and people look at it.
+        let _ = shared.asked(bus.start_unit(&group.unit()).await);
+        return Some(Hand::RestartMember);
+    }
+    shared.by_hand.borrow_mut().insert(unit.into());
+    Some(Hand::StopMember)
+}
+
+/// Stopping a hard member takes the target with it: then it is the member that was stopped by
+/// hand, and not the group.
+async fn member_goes(shared: &Shared, bus: &bus::Bus, group: &GroupName) -> bool {
+    let hard = shared.groups.borrow().get(group).map(|m| m.hard.clone()).unwrap_or_default();
+    for unit in hard {
+        let Ok(all) = bus.unit(&unit).await else { continue };
+        let state = bus::text(&all, "ActiveState").unwrap_or_default();
+        let by_hand = shared.by_hand.borrow().contains(&unit);
+        if bus::has_job(&all) || state == "deactivating" || by_hand {
+            return true;
+        }
+    }
+    false
 }

@@ -102,10 +102,12 @@ impl Unit {
         pids.iter().take(8).map(word).collect()
     }
 
-    pub fn member(&self, hard: bool, by_hand: bool) -> Member {
-        // With a start queued, or while systemd restarts it, it is on its way.
+    pub fn member(&self, hard: bool, by_hand: bool, gate_open: bool) -> Member {
+        // With a start queued, or while systemd restarts it, it is on its way; behind a closed
+        // gate it gets nowhere.
+        let coming = self.busy && gate_open;
         let state = match self.state {
-            MemberState::Inactive | MemberState::Failed if self.busy => MemberState::Activating,
+            MemberState::Inactive | MemberState::Failed if coming => MemberState::Activating,
             state => state,
         };
         Member {

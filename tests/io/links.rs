@@ -1,0 +1,175 @@
+//! Links with real sockets and real ttys.
+
+use crate::space::{Spaces, enter};
+use hafailover::config::settings::{Link, LinkKind, UdpTo};
+use hafailover::core::Event;
+use hafailover::core::name::{LinkId, NodeId};
+use hafailover::io::{Input, link};
+use serialport::{SerialPort, TTYPort};
+use std::io::{Read, Write};
+use std::time::Duration;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Runs one end of a link on a thread of its own, as the daemon does; `act` gets the handle and
+/// the inbox.
+fn with_link<T: Send + 'static>(
+    space: Option<String>,
+    me: u8,
+    kind: LinkKind,
+    act: impl AsyncFnOnce(link::LinkHandle, &mut tokio::sync::mpsc::Receiver<Input>) -> T
+    + Send
+    + 'static,
+) -> std::thread::JoinHandle<T> {
+    std::thread::spawn(move || {
+        if let Some(space) = space {
+            enter(&space);
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let local = tokio::task::LocalSet::new();
+        local.block_on(&runtime.expect("a runtime"), async {
+            let (sender, mut inbox) = tokio::sync::mpsc::channel(256);
+            let link = Link { id: LinkId(0), name: "link".into(), kind };
+            let handle = link::open(&link, NodeId(me), &sender);
+            act(handle, &mut inbox).await
+        })
+    })
+}
+
+/// The next frame, past what is reported of the link itself.
+async fn frame(inbox: &mut tokio::sync::mpsc::Receiver<Input>) -> Vec<u8> {
+    let wait = async {
+        loop {
+            if let Some(Input::Frame { bytes, .. }) = inbox.recv().await {
+                return bytes;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait).await.expect("a frame")
+}
+
+async fn usable(inbox: &mut tokio::sync::mpsc::Receiver<Input>, wanted: bool) {
+    let wait = async {
+        loop {
+            if let Some(Input::Event(Event::Link { usable, .. })) = inbox.recv().await
+                && usable == wanted
+            {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait).await.expect("a report of the link");
+}
+
+fn udp_both_ways(to: UdpTo) {
+    let spaces = Spaces::new();
+    let kind = || LinkKind::Udp { interface: "eth0".into(), port: 694, to: to.clone() };
+    let end = |space: &String, me: u8| {
+        with_link(Some(space.clone()), me, kind(), async move |handle, inbox| {
+            usable(inbox, true).await;
+            // Each says its own until it hears the other's, and once more for a late one.
+            let mut beat = tokio::time::interval(Duration::from_millis(20));
+            loop {
+                tokio::select! {
+                    _ = beat.tick() => handle.send(&[b'n', me]),
+                    got = frame(inbox) => if got != [b'n', me] {
+                        handle.send(&[b'n', me]);
+                        return got;
+                    },
+                }
+            }
+        })
+    };
+    let (a, b) = (end(&spaces.a, 0), end(&spaces.b, 1));
+    assert_eq!(a.join().expect("a"), [b'n', 1]);
+    assert_eq!(b.join().expect("b"), [b'n', 0]);
+}
+
+#[test]
+fn udp_broadcast() {
+    udp_both_ways(UdpTo::Broadcast);
+}
+
+#[test]
+fn udp_multicast_ipv4() {
+    let group = "239.192.0.94".parse().expect("an address");
+    udp_both_ways(UdpTo::Multicast4 { group, ttl: 1 });
+}
+
+#[test]
+fn udp_multicast_ipv6() {
+    let group = "ff02::94".parse().expect("an address");
+    udp_both_ways(UdpTo::Multicast6 { group, hops: 1 });
+}
+
+#[test]
+fn udp_unicast_ipv4_and_ipv6() {
+    for (a, b) in [("10.9.0.1", "10.9.0.2"), ("fd09::1", "fd09::2")] {
+        let of = |n, text: &str| (NodeId(n), text.parse().expect("an address"));
+        udp_both_ways(UdpTo::Unicast { addresses: vec![of(0, a), of(1, b)] });
+    }
+}
+
+fn serial(device: String) -> LinkKind {
+    LinkKind::Serial { device: device.into(), baud: 115_200 }
+}
+
+#[test]
+fn serial_survives_garbage_and_half_frames() {
+    let (mut master, slave) = TTYPort::pair().expect("a pty");
+    let device = slave.name().expect("a name");
+    drop(slave);
+    let end = with_link(None, 0, serial(device), async move |_handle, inbox| {
+        usable(inbox, true).await;
+        let line = hafailover::wire::line::encode_line(b"a heartbeat");
+        master.write_all(&[0xaa; 300]).expect("garbage");
+        master.write_all(&line[..line.len() / 2]).expect("half a frame");
+        master.write_all(&line).expect("a frame");
+        frame(inbox).await
+    });
+    assert_eq!(end.join().expect("ended"), b"a heartbeat");
+}
+
+#[test]
+fn a_stalled_reader_of_the_line_gets_the_newest_frame() {
+    let (mut master, slave) = TTYPort::pair().expect("a pty");
+    let device = slave.name().expect("a name");
+    drop(slave);
+    master.set_timeout(PATIENCE).expect("a time-out");
+    let end = with_link(None, 0, serial(device), async move |handle, inbox| {
+        usable(inbox, true).await;
+        // Far more than a tty buffers, while nobody reads; the sender must not be held up.
+        for n in 0..2000u32 {
+            handle.send(&[n.to_be_bytes(), [7; 4]].concat());
+            tokio::task::yield_now().await;
+        }
+        let mut deframer = hafailover::wire::line::Deframer::default();
+        let (mut buffer, mut last) = ([0; 1024], 0);
+        while last < 1999 {
+            let len = master.read(&mut buffer).expect("what the line took");
+            for frame in deframer.push(&buffer[..len]) {
+                let n = u32::from_be_bytes(frame[..4].try_into().expect("four bytes"));
+                assert!(n >= last, "an old frame after a newer one");
+                last = n;
+            }
+        }
+        last
+    });
+    assert_eq!(end.join().expect("ended"), 1999, "the newest frame arrives");
+}
+
+#[test]
+fn a_missing_device_is_reported_and_tried_again() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("tty");
+    let (_master, slave) = TTYPort::pair().expect("a pty");
+    let device = slave.name().expect("a name");
+    drop(slave);
+    let link_to = path.clone();
+    let end = with_link(None, 0, serial(path.display().to_string()), async move |_h, inbox| {
+        usable(inbox, false).await;
+        std::os::unix::fs::symlink(device, link_to).expect("plugged in");
+        usable(inbox, true).await;
+    });
+    end.join().expect("ended");
+}

@@ -1,0 +1,6 @@
+//! Real parts without a systemd as PID 1: serial lines on ptys, UDP and addresses in network
+//! namespaces of the tests' own.
+
+mod address;
+mod links;
+mod space;
