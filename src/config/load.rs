@@ -140,7 +140,7 @@ impl Source<'_> {
     fn timing(&self, timing: &file::Timing) -> Result<Timing, ConfigError> {
         let ms = Duration::from_millis;
         let keepalive = self.duration(&timing.keepalive, ms(200))?;
-        let deadtime = self.duration(&timing.deadtime, (keepalive * 6).max(ms(1200)))?;
+        let deadtime = self.duration(&timing.deadtime, (keepalive * 5).max(ms(1000)))?;
         let warntime = self.duration(&timing.warntime, deadtime / 2)?;
         let initdead = self.duration(&timing.initdead, (deadtime * 2).max(ms(30_000)))?;
         let restart_bound = self.duration(&timing.restart_bound, ms(5_000))?;

@@ -114,6 +114,10 @@ fn alive(
                  {name}, hafailover clear {group} stops them, hafailover adopt {group} keeps them"
             ));
         }
+        // It has only just started and reads its units.
+        Held::Unknown if peer.heard_for(world.now) < world.policy.timing.deadtime => {
+            return Err(Missing::Promise);
+        }
         Held::Unknown => {
             return barred(format!(
                 "{name} cannot say that it does not run it: see hafailover status on {name}"

@@ -26,8 +26,8 @@ fn good() -> Settings {
 fn the_smallest_file_gives_the_documented_defaults() {
     let settings = good();
     assert_eq!(settings.timing.keepalive.as_millis(), 200);
-    assert_eq!(settings.timing.warntime.as_millis(), 600);
-    assert_eq!(settings.timing.deadtime.as_millis(), 1200);
+    assert_eq!(settings.timing.warntime.as_millis(), 500);
+    assert_eq!(settings.timing.deadtime.as_millis(), 1000);
     assert_eq!(settings.timing.initdead.as_secs(), 30);
     assert_eq!(settings.me.0, 0);
     assert_eq!(parse(GOOD, "h.toml", "N2.example.com").expect("by short name").me.0, 1);

@@ -4,7 +4,7 @@
 use super::{Shared, bus};
 use crate::core::name::GroupName;
 use crate::core::{Event, Hand, Terminate};
-use crate::io::Input;
+use crate::io::{Input, token};
 use std::rc::Rc;
 use std::time::Duration;
 use zbus::OwnedObjectPath;
@@ -123,7 +123,9 @@ fn job_removed(shared: &Rc<Shared>, id: u32, unit: String, result: String) {
 
 /// What somebody did, if it was somebody.
 async fn by_hand(shared: &Shared, group: &GroupName, unit: &str, result: &str) -> Option<Hand> {
-    if result == "assert" {
+    // A start of the target fails by its members, whose gates are asked first.
+    let target = unit == group.unit() && result == "dependency";
+    if result == "assert" || (target && token::read(group).is_none()) {
         return Some(Hand::Refused);
     }
     let bus = shared.bus.borrow().clone()?;
