@@ -58,7 +58,8 @@ impl Cluster {
             node.run(
                 "systemctl stop hafailover; rm -rf /run/hafailover/owned/* /var/lib/hafailover; \
                  systemctl stop files.target 'hafailover-ip@*' agent smbd srv.mount; \
-                 find /etc/systemd/system -name 'files*' -delete; \
+                 systemctl stop web; find /etc/systemd/system -name 'files*' -delete; \
+                 find /etc/systemd/system -name 'web*' -delete; \
                  rm -rf /etc/systemd/system/*.d /etc/systemd/system/agent.service \
                  /etc/systemd/system/hafailover-groups.target.wants; \
                  systemctl daemon-reload; systemctl reset-failed; journalctl -q --rotate; \

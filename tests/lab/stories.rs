@@ -18,6 +18,7 @@ pub const ALL: &[(&str, Story)] = &[
     ("poweroff_hands_over", poweroff_hands_over),
     ("power_loss_is_taken_over", power_loss_is_taken_over),
     ("failback_yes_and_after_a_delay", failback_yes_and_after_a_delay),
+    ("two_groups_two_owners_one_death", two_groups_two_owners_one_death),
     ("links_one_after_the_other", links_one_after_the_other),
     ("all_links_at_once_and_heal", all_links_at_once_and_heal),
     ("all_links_cut_but_the_lan", all_links_cut_but_the_lan),
@@ -165,6 +166,34 @@ fn failback_yes_and_after_a_delay(c: &mut Cluster) {
         assert!(lines.iter().any(|l| l.contains("failback: n1 is preferred")), "{lines:#?}");
         c.one_owner();
     }
+}
+
+fn two_groups_two_owners_one_death(c: &mut Cluster) {
+    c.configure(TAKEOVER);
+    for n in 0..2 {
+        let node = c.lab.node(n);
+        node.write(
+            "/etc/systemd/system/web.service",
+            "[Service]\nExecStart=/bin/sleep infinity\nType=exec\n",
+        );
+        node.write(
+            "/etc/systemd/system/web.target",
+            "[Unit]\nRequires=web.service\n[X-Hafailover]\nNodes=n2 n1\n[Install]\n\
+             WantedBy=hafailover-groups.target\n",
+        );
+        node.must("systemctl enable -q web.target && systemctl daemon-reload");
+    }
+    (0..2).for_each(|n| c.start(n));
+    c.runs_on(0);
+    let web = |c: &Cluster, n: usize| {
+        wait("web", PATIENCE, || (c.lab.node(n).phase("web")? == "running").then_some(()));
+    };
+    web(c, 1);
+    assert_ne!(c.lab.node(0).run("systemctl is-active web").code, 0);
+    c.lab.kill(0);
+    c.runs_on(1);
+    web(c, 1);
+    c.one_owner();
 }
 
 fn links_one_after_the_other(c: &mut Cluster) {
