@@ -100,7 +100,12 @@ fn alive(
     name: &str,
 ) -> Result<Evidence, Missing> {
     let barred = |words: String| Err(Missing::Barred(words));
+    // It has only just started: it still reads its units and tells its groups.
+    let young = peer.heard_for(world.now) < world.policy.timing.deadtime;
     let Some(report) = peer.reports.get(group) else {
+        if young {
+            return Err(Missing::Promise);
+        }
         return barred(format!(
             "{name} does not know {group}: install the same {group}.target there and run \
              systemctl enable {group}.target on {name}"
@@ -114,8 +119,7 @@ fn alive(
                  {name}, hafailover clear {group} stops them, hafailover adopt {group} keeps them"
             ));
         }
-        // It has only just started and reads its units.
-        Held::Unknown if peer.heard_for(world.now) < world.policy.timing.deadtime => {
+        Held::Unknown if young && report.unfit != Some(Unfit::Stray) => {
             return Err(Missing::Promise);
         }
         Held::Unknown => {

@@ -45,8 +45,7 @@ impl Core {
                 }
             }
             Terminate::Stop => {
-                let hands_off = self.store.record.wishes.maintenance.value;
-                if self.holds() && !hands_off || !(written || unwritable) {
+                if self.holds(now) || !(written || unwritable) {
                     return;
                 }
                 let empty = going.empty.unwrap_or(now);

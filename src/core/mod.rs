@@ -374,8 +374,12 @@ impl Core {
         due.max(now + Duration::from_nanos(1))
     }
 
-    /// Whether any group here is held, or may be.
-    fn holds(&self) -> bool {
-        self.groups.values().any(|g| g.held() == Held::Yes)
+    /// Whether any group is held here that is not in maintenance: such a one stays as it is.
+    fn holds(&self, now: Instant) -> bool {
+        let world = self.world(now);
+        let mine = |(name, group): (&GroupName, &Group)| {
+            group.held() == Held::Yes && !ownership::in_maintenance(&world, name)
+        };
+        self.groups.iter().any(mine)
     }
 }

@@ -13,8 +13,10 @@ pub mod control;
 mod parts;
 pub mod setup;
 
+use crate::core::heartbeat::Held;
 use crate::core::name::{BootId, Session};
 use crate::core::say::{Saying, What};
+use crate::core::time::Instant;
 use crate::core::{Boot, Core, Event};
 use crate::io::journal::{self, Journal};
 use crate::io::log::Log;
@@ -41,6 +43,8 @@ const FLUSH: Duration = Duration::from_secs(2);
 const RELOAD_GAP: Duration = Duration::from_millis(100);
 /// While groups are given away, systemd is asked for so much more time, again and again.
 const EXTEND: Duration = Duration::from_secs(30);
+/// A group that does not stop must not keep a machine from going down for ever.
+const EXTEND_MAX: Duration = Duration::from_secs(180);
 /// The line in `systemctl status` is renewed at most so often.
 const STATUS_GAP: Duration = Duration::from_secs(1);
 /// A jump of CLOCK_BOOTTIME against CLOCK_MONOTONIC by more than this was a suspend.
@@ -70,14 +74,21 @@ struct Daemon {
     inbox: mpsc::Receiver<Input>,
     got: rt::Got,
     requests: u64,
-    reload_at: Option<crate::core::time::Instant>,
+    reload_at: Option<Instant>,
     suspended: Duration,
-    extended: Option<crate::core::time::Instant>,
+    going: Option<Going>,
     carriers: mpsc::Receiver<BTreeMap<String, bool>>,
     load: mpsc::Sender<Loaded>,
     loaded: mpsc::Receiver<Loaded>,
     status: String,
-    status_at: Option<crate::core::time::Instant>,
+    status_at: Option<Instant>,
+}
+
+/// The daemon was told to end.
+struct Going {
+    since: Instant,
+    extended: Option<Instant>,
+    let_go: bool,
 }
 
 /// A configuration read anew, and who asked for it.
@@ -129,7 +140,7 @@ impl Daemon {
             requests: 0,
             reload_at: None,
             suspended: clock::suspended(),
-            extended: None,
+            going: None,
             carriers,
             load,
             loaded,
@@ -201,7 +212,7 @@ impl Daemon {
     }
 
     /// One line for `systemctl status`, at most once a second.
-    fn status(&mut self, now: crate::core::time::Instant) {
+    fn status(&mut self, now: Instant) {
         if self.status_at.is_some_and(|at| now.since(at) < STATUS_GAP) {
             return;
         }
@@ -232,22 +243,31 @@ impl Daemon {
     }
 
     fn happen(&mut self, event: Event) {
-        let going = matches!(event, Event::Terminate { .. }) || self.extended.is_some();
         let now = clock::now();
+        if matches!(event, Event::Terminate { .. }) {
+            self.going.get_or_insert(Going { since: now, extended: None, let_go: false });
+        }
         let actions = self.core.handle(now, event);
         self.parts.perform(actions);
-        if going && self.extended.is_none_or(|at| now.since(at) >= EXTEND / 3) {
-            self.extended = Some(now);
+        self.go(now);
+    }
+
+    /// On the way out: asks systemd for time as long as groups are being given away, within a
+    /// bound, and lets a shutdown go on as soon as nothing is held.
+    fn go(&mut self, now: Instant) {
+        let Some(going) = &mut self.going else { return };
+        if going.let_go {
+            return;
+        }
+        let held = |g: &crate::core::view::GroupView| g.held != Held::No;
+        if !self.core.view(now).groups.iter().any(held) {
+            going.let_go = true;
+            self.parts.systemd.let_go();
+        } else if going.extended.is_none_or(|at| now.since(at) >= EXTEND / 3)
+            && now.since(going.since) < EXTEND_MAX
+        {
+            going.extended = Some(now);
             self.parts.notify.extend(EXTEND);
-            let empty = self
-                .core
-                .view(now)
-                .groups
-                .iter()
-                .all(|g| g.held == crate::core::heartbeat::Held::No);
-            if empty {
-                self.parts.systemd.let_go();
-            }
         }
     }
 
