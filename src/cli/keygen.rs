@@ -1,7 +1,7 @@
 //! `hafailover keygen`: makes a key file, or adds a key to one for a rotation.
 
 use crate::config;
-use crate::wire::keys::Keys;
+use crate::wire::keys::{KEYS_MAX, Keys};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -37,6 +37,9 @@ fn add(path: &Path) -> Result<String, String> {
     let keys = config::keys::load(path)?;
     let next = keys.ids().max().unwrap_or(0).checked_add(1).ok_or("no key number is left")?;
     let (sending, _) = keys.sending();
+    if keys.ids().count() >= KEYS_MAX {
+        return Err(format!("{}: {KEYS_MAX} keys already: remove old ones", path.display()));
+    }
     let key = random()?;
     let mut all: Vec<(u8, [u8; 32])> =
         keys.ids().filter_map(|id| Some((id, *keys.get(id)?))).collect();

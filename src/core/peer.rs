@@ -82,7 +82,9 @@ impl Peer {
         let echo = beat.echoes.iter().find(|e| e.peer == me.0 && e.session == me.1);
         let stamp = Stamp { session: beat.session, stamp: beat.stamp, arrived: now };
         if self.session != Some(beat.session) {
-            if echo.is_none() {
+            // Newer than all that it echoed before: a frame of an earlier life, come late, or a
+            // recording of one, echoes an old stamp.
+            if echo.is_none_or(|e| self.sign.is_some_and(|sign| e.stamp <= sign)) {
                 self.candidate = Some(stamp);
                 return Heard { challenge: true, ..heard };
             }
@@ -235,4 +237,53 @@ fn same(a: &GroupReport, b: &GroupReport) -> bool {
         ..r.clone()
     };
     still(a) == still(b)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::heartbeat::NodeWishes;
+    use super::*;
+
+    const DEADTIME: Duration = Duration::from_secs(1);
+    const US: (NodeId, Session) = (NodeId(0), Session(1));
+
+    fn beat(session: u64, stamp: u64, echoed: Option<u64>) -> Heartbeat {
+        let echo = |stamp| Echo {
+            peer: US.0,
+            session: US.1,
+            stamp: Instant(stamp),
+            age: Duration::ZERO,
+            links: LinkSet(1),
+        };
+        Heartbeat {
+            from: NodeId(1),
+            session: Session(session),
+            boot: Default::default(),
+            seq: stamp,
+            link: LinkId(0),
+            stamp: Instant(stamp),
+            mood: Mood::default(),
+            fingerprint: 0,
+            echoes: echoed.map(echo).into_iter().collect(),
+            wishes: NodeWishes::default(),
+            groups: Vec::new(),
+            page: 0,
+            pages: 1,
+        }
+    }
+
+    /// Goal: a frame of an earlier life that was never accepted, come late over a slow line, does
+    /// not take the place of the life that is heard now.
+    #[test]
+    fn a_late_frame_of_an_earlier_session_changes_nothing() {
+        let mut peer = Peer::default();
+        let mut hear = |now: u64, beat: &Heartbeat| {
+            peer.hear(Instant(now), Lived::default(), LinkId(0), US, beat, DEADTIME);
+            peer.session()
+        };
+        assert_eq!(hear(10, &beat(7, 100, None)), None, "the challenge");
+        assert_eq!(hear(20, &beat(7, 110, Some(15))), Some(Session(7)));
+        assert_eq!(hear(30, &beat(6, 999, Some(5))), Some(Session(7)), "an older echo");
+        assert_eq!(hear(40, &beat(8, 10, Some(35))), Some(Session(8)), "a restart");
+    }
 }

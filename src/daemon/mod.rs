@@ -121,6 +121,7 @@ impl Daemon {
             links: Vec::new(),
             carrier: carrier::table(),
             seen: BTreeMap::new(),
+            signs: BTreeMap::new(),
             asked: BTreeMap::new(),
             exit: false,
             inbox: sender,

@@ -2,8 +2,8 @@
 
 use super::setup::Setup;
 use crate::config::settings::LinkKind;
-use crate::core::heartbeat::Heartbeat;
-use crate::core::name::{GroupName, LinkId};
+use crate::core::heartbeat::{Echo, Heartbeat};
+use crate::core::name::{GroupName, LinkId, NodeId};
 use crate::core::say::Saying;
 use crate::core::time::Instant;
 use crate::core::{Action, Event, Observation, Reply as CoreReply};
@@ -36,6 +36,8 @@ pub struct Parts {
     pub links: Vec<Line>,
     pub carrier: BTreeMap<String, bool>,
     pub seen: BTreeMap<GroupName, Observation>,
+    /// By peer: the newest of our stamps that it echoed.
+    pub signs: BTreeMap<NodeId, Instant>,
     pub asked: BTreeMap<u64, ReplySender>,
     pub exit: bool,
 }
@@ -143,9 +145,12 @@ impl Parts {
     ) -> Option<Event> {
         match self.codec.decode(link, bytes) {
             Ok(heartbeat) => {
-                let answered =
-                    |e: &crate::core::heartbeat::Echo| e.peer == me && e.session == session;
-                if heartbeat.echoes.iter().any(answered) {
+                let mine = |e: &&Echo| e.peer == me && e.session == session;
+                let echo = heartbeat.echoes.iter().find(mine).map(|e| e.stamp);
+                let sign = self.signs.entry(heartbeat.from).or_default();
+                // As the core has it: only a stamp newer than all before shows a life of now.
+                if let Some(stamp) = echo.filter(|stamp| *stamp > *sign) {
+                    *sign = stamp;
                     self.codec.accept_session(heartbeat.from, heartbeat.session);
                 }
                 Some(Event::Heard { link, heartbeat: Box::new(heartbeat) })

@@ -108,6 +108,7 @@ async fn read(
 ) -> String {
     let mut buffer = vec![0; FRAME_MAX + 1];
     let mut look = tokio::time::interval(REOPEN);
+    let mut failing = false;
     loop {
         tokio::select! {
             got = socket.recv_from(&mut buffer) => match got {
@@ -126,9 +127,13 @@ async fn read(
                 if now != index {
                     return format!("interface {} is gone or new", plan.interface);
                 }
+                // A send that fails (an interface that is down, a firewall) closes nothing: what
+                // comes in is still heard.
                 let failed = open.borrow_mut().as_mut().and_then(|o| o.failed.take());
-                if let Some(e) = failed {
-                    return format!("{}: sending failed: {e}", plan.interface);
+                if failed.is_some() != failing {
+                    failing = failed.is_some();
+                    let why = failed.map(|e| format!("{}: sending failed: {e}", plan.interface));
+                    report(plan, inbox, !failing, why.unwrap_or_default()).await;
                 }
             }
         }

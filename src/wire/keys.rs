@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 /// Most keys in a file.
-const KEYS_MAX: usize = 16;
+pub const KEYS_MAX: usize = 16;
 
 /// At least one key; the one used for sending is among them.
 #[derive(Clone, PartialEq, Eq)]
@@ -59,7 +59,8 @@ impl Keys {
                 },
                 [id, hex] => {
                     let id = id.parse::<u8>().ok().filter(|id| *id > 0).ok_or_else(|| {
-                        (at, format!("{id} is not a key number: write a number from 1 to 255"))
+                        // Not shown: in a line with its columns swapped it is the key.
+                        (at, "no key number: write a number from 1 to 255, then the key".into())
                     })?;
                     let key = unhex(hex).ok_or_else(|| {
                         (at, "the key is not 64 hex digits: make it with hafailover keygen".into())
