@@ -1,11 +1,12 @@
 # make demo: two nodes on this machine, a file server that moves between them.
 # make test: every test, the lab included (needs root).
+# make bench: a table of outages and costs, each beside another of the same run (needs root).
 # make deb:  a Debian package in target/debian. PROFILE=lab builds it quickly.
 
 PROFILE ?= release
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E env PATH=$(PATH))
 
-.PHONY: demo test deb tools
+.PHONY: bench demo test deb tools
 
 tools:
 	tests/lab/prepare.sh
@@ -17,6 +18,11 @@ demo: tools
 	$(MAKE) deb PROFILE=lab
 	cargo build --example demo --example agent
 	$(SUDO) target/debug/examples/demo
+
+bench: tools
+	$(MAKE) deb
+	cargo build --example agent
+	$(SUDO) cargo bench --profile dev --bench table -- $(WORDS)
 
 test: tools
 	cargo fmt --check

@@ -28,6 +28,26 @@ pub struct Bus {
 /// A unit's properties, of the common interface and of its own kind.
 pub type Properties = HashMap<String, OwnedVariant>;
 
+/// What PID 1 says of a unit in a list (`ListUnitsByNames`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State {
+    /// Its own name, where it was asked for by an alias.
+    pub id: String,
+    pub load: String,
+    pub active: String,
+    pub sub: String,
+    /// Number of its queued job; 0: none.
+    pub job: u32,
+}
+
+impl State {
+    /// Nothing more will happen by itself.
+    pub fn settled(&self) -> bool {
+        let moving = ["activating", "deactivating", "maintenance"].contains(&self.active.as_str());
+        self.job == 0 && !moving && self.sub != "auto-restart"
+    }
+}
+
 /// Connects and subscribes. The stream has every signal of PID 1 and of logind.
 pub async fn connect() -> zbus::Result<(Bus, MessageStream)> {
     match connect_to(false).await {
@@ -120,22 +140,53 @@ impl Bus {
         self.manager("ReloadUnit", &(unit, "replace")).await.map(drop)
     }
 
+    /// Keeps a unit loaded for as long as this connection lives: one that is not running would be
+    /// loaded anew at each look at it, each time with signals about everything around it.
+    pub async fn hold(&self, unit: &str) {
+        // Over the private socket nobody can be counted; it works without, only slower.
+        let _ = self.manager("RefUnit", &(unit,)).await;
+    }
+
     pub async fn reset_failed(&self, unit: &str) -> zbus::Result<()> {
         self.manager("ResetFailedUnit", &(unit,)).await.map(drop)
+    }
+
+    /// The states of units at one moment, in the order of their names; loads those that are not.
+    pub async fn states(&self, units: &[String]) -> zbus::Result<Vec<State>> {
+        type Listed = (
+            String,
+            String,
+            String,
+            String,
+            String,
+            String,
+            OwnedObjectPath,
+            u32,
+            String,
+            OwnedObjectPath,
+        );
+        let reply = self.manager("ListUnitsByNames", &(units,)).await?;
+        let listed: Vec<Listed> = reply.body().deserialize()?;
+        if listed.len() != units.len() {
+            return Err(zbus::Error::Failure("a unit is missing in the list".into()));
+        }
+        let state =
+            |(id, _, load, active, sub, _, _, job, _, _)| State { id, load, active, sub, job };
+        Ok(listed.into_iter().map(state).collect())
     }
 
     /// All properties of a unit; loads it if it is not.
     pub async fn unit(&self, unit: &str) -> zbus::Result<Properties> {
         let path = unit_path(unit);
-        let common = "org.freedesktop.systemd1.Unit";
-        let mut all = self.properties(&path, common).await?;
+        let common = self.properties(&path, "org.freedesktop.systemd1.Unit");
         let kind = match unit.rsplit_once('.').map(|(_, kind)| kind) {
             Some("service") => "org.freedesktop.systemd1.Service",
             Some("mount") => "org.freedesktop.systemd1.Mount",
             Some("socket") => "org.freedesktop.systemd1.Socket",
-            _ => return Ok(all),
+            _ => return common.await,
         };
-        all.extend(self.properties(&path, kind).await?);
+        let (mut all, own) = tokio::try_join!(common, self.properties(&path, kind))?;
+        all.extend(own);
         Ok(all)
     }
 

@@ -2,19 +2,13 @@
 //! in the kernel.
 
 use super::Shared;
-use super::bus::Bus;
+use super::read::{bus, read, settle};
 use super::unit::Unit;
 use crate::core::name::{Epoch, GroupName};
 use crate::core::time::Instant;
 use crate::core::{Member, MemberState, Observation, StartError, StopError};
 use crate::io::{clock, token};
 use std::rc::Rc;
-use std::time::Duration;
-
-/// How long a lost bus is waited for before an answer is given up as unknown.
-const BUS_PATIENCE: Duration = Duration::from_secs(10);
-/// Signals tell of changes; this is for one that was lost.
-const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// One group's members as the daemon was told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,44 +23,8 @@ impl Managed {
     }
 }
 
-/// The bus, as soon as there is one.
-async fn bus(shared: &Shared) -> Result<Bus, String> {
-    let end = clock::now() + BUS_PATIENCE;
-    loop {
-        let changed = shared.changed.notified();
-        if let Some(bus) = shared.bus.borrow().clone() {
-            return Ok(bus);
-        }
-        if clock::now() >= end {
-            return Err("systemd does not answer over D-Bus".into());
-        }
-        let _ = tokio::time::timeout(LOOK_AGAIN, changed).await;
-    }
-}
-
-/// Reads all members; a lost connection is waited for, a lost answer asked for again.
-async fn read(shared: &Shared, name: &GroupName, managed: &Managed) -> Result<Vec<Unit>, String> {
-    let token = format!("{}/{name}", token::DIR);
-    let end = clock::now() + BUS_PATIENCE;
-    'again: loop {
-        let bus = bus(shared).await?;
-        let mut units = Vec::new();
-        for unit in managed.units() {
-            match Unit::read(&bus, unit, &token).await {
-                Ok(unit) => units.push(unit),
-                Err(e) if clock::now() >= end => return Err(format!("{unit}: {e}")),
-                Err(_) => {
-                    tokio::time::sleep(LOOK_AGAIN / 10).await;
-                    continue 'again;
-                }
-            }
-        }
-        return Ok(units);
-    }
-}
-
 pub async fn observe(shared: &Shared, name: &GroupName, managed: &Managed) -> Observation {
-    let units = match read(shared, name, managed).await {
+    let units = match read(shared, name, &managed.names()).await {
         Ok(units) => units,
         Err(_) => return Observation { blind: true, ..Observation::default() },
     };
@@ -98,12 +56,13 @@ pub async fn start(
         return Err(StartError::Late);
     }
     token::write(&name, epoch).map_err(|e| unknown(format!("the token: {e}")))?;
-    let before = read(&shared, &name, &managed).await.map_err(unknown)?;
+    let before = read(&shared, &name, &managed.names()).await.map_err(unknown)?;
     if let Some(why) = before.iter().find_map(|u| u.unloaded.clone()) {
         return Err(unknown(why));
     }
     let bus = bus(&shared).await.map_err(unknown)?;
-    for unit in before.iter().filter(|u| u.state == MemberState::Failed) {
+    // Also the count of starts: a member that moved to and fro is not one that crashes in a loop.
+    for unit in before.iter().filter(|u| u.down()) {
         let _ = bus.reset_failed(&unit.name).await;
     }
     if clock::now() >= valid_until {
@@ -146,8 +105,7 @@ async fn start_layer(
         }
     }
     let limit = down.iter().map(|u| u.start_limit).max().unwrap_or_default();
-    let part = Managed { hard: layer.clone(), soft: Vec::new() };
-    let units = settle(shared, name, &part, limit).await.map_err(unknown)?;
+    let units = settle(shared, name, &down, limit).await.map_err(unknown)?;
     let bad = |u: &&Unit| managed.hard.contains(&u.name) && u.state != MemberState::Active;
     match units.iter().find(bad) {
         None => Ok(()),
@@ -162,24 +120,6 @@ async fn start_layer(
     }
 }
 
-/// Waits until no member has a job or is on its way, at most `limit`.
-async fn settle(
-    shared: &Shared,
-    name: &GroupName,
-    managed: &Managed,
-    limit: Duration,
-) -> Result<Vec<Unit>, String> {
-    let end = clock::now() + limit;
-    loop {
-        let changed = shared.changed.notified();
-        let units = read(shared, name, managed).await?;
-        if units.iter().all(Unit::settled) || clock::now() >= end {
-            return Ok(units);
-        }
-        let _ = tokio::time::timeout(LOOK_AGAIN, changed).await;
-    }
-}
-
 /// Token away, then the target, then the members from the top layer down, each verified before the
 /// next: what lies below a layer that did not stop is not touched.
 pub async fn stop(shared: Rc<Shared>, name: GroupName, managed: Managed) -> Result<(), StopError> {
@@ -187,9 +127,8 @@ pub async fn stop(shared: Rc<Shared>, name: GroupName, managed: Managed) -> Resu
     token::remove(&name).map_err(|e| unknown(format!("the token: {e}")))?;
     let bus_now = bus(&shared).await.map_err(unknown)?;
     let _ = shared.asked(bus_now.stop_unit(&name.unit()).await);
-    let units = read(&shared, &name, &managed).await.map_err(unknown)?;
+    let units = read(&shared, &name, &managed.names()).await.map_err(unknown)?;
     for layer in layers(&units) {
-        let part = Managed { hard: layer.clone(), soft: Vec::new() };
         let up: Vec<&Unit> = units
             .iter()
             .filter(|u| layer.contains(&u.name))
@@ -202,7 +141,7 @@ pub async fn stop(shared: Rc<Shared>, name: GroupName, managed: Managed) -> Resu
         let limit = up.iter().map(|u| u.stop_limit).max().unwrap_or_default();
         let after = match up.is_empty() {
             true => units.iter().filter(|u| layer.contains(&u.name)).cloned().collect(),
-            false => settle(&shared, &name, &part, limit).await.map_err(unknown)?,
+            false => settle(&shared, &name, &up, limit).await.map_err(unknown)?,
         };
         for unit in &after {
             verify(&shared, unit).await?;

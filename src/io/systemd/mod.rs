@@ -3,6 +3,7 @@
 
 pub mod bus;
 mod group;
+mod read;
 mod signals;
 mod unit;
 
@@ -22,6 +23,8 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 /// Requests that may wait; the core has at most a few a group.
 const QUEUE: usize = 1024;
+/// A group at which we are at work is looked at so often.
+const AT_WORK: Duration = Duration::from_millis(500);
 /// Longest wait for the type of our own job.
 const OWN_JOB: Duration = Duration::from_secs(1);
 
@@ -109,6 +112,8 @@ pub struct Shared {
     pub groups: RefCell<BTreeMap<GroupName, Managed>>,
     /// Something changed at systemd: whoever waits looks again.
     pub changed: Notify,
+    /// What was last read of the members.
+    pub known: RefCell<read::Known>,
     /// Members that a person stopped.
     pub by_hand: RefCell<BTreeSet<String>>,
     dirty: RefCell<BTreeSet<GroupName>>,
@@ -176,6 +181,7 @@ async fn run(inbox: Inbox, mut asks: mpsc::Receiver<Ask>) {
         bus: RefCell::new(None),
         groups: RefCell::new(BTreeMap::new()),
         changed: Notify::new(),
+        known: RefCell::default(),
         by_hand: RefCell::new(BTreeSet::new()),
         dirty: RefCell::new(BTreeSet::new()),
         look: Notify::new(),
@@ -200,6 +206,7 @@ fn take(shared: &Rc<Shared>, ask: Ask) {
             shared.groups.borrow_mut().extend(groups);
             let names: Vec<GroupName> = shared.groups.borrow().keys().cloned().collect();
             names.iter().for_each(|name| shared.mark(name));
+            tokio::task::spawn_local(hold(shared.clone()));
         }
         Ask::Start { group, epoch, job, valid_until } => {
             let Some(managed) = shared.managed(&group) else { return };
@@ -269,11 +276,25 @@ fn work(shared: &Rc<Shared>, group: GroupName, job: impl Future<Output = ()> + '
     shared.next_turn(&group);
     let (mine, name) = (shared.clone(), group.clone());
     let task = tokio::task::spawn_local(async move {
-        job.await;
+        let mut job = std::pin::pin!(job);
+        let look = || async {
+            tokio::time::sleep(AT_WORK).await;
+            observe(&mine, name.clone()).await;
+        };
+        while tokio::select! { () = &mut job => false, () = look() => true } {}
         mine.ours.borrow_mut().remove(&name);
         mine.mark(&name);
     });
     shared.tasks.borrow_mut().insert(group, task);
+}
+
+/// Has systemd keep every member loaded.
+async fn hold(shared: Rc<Shared>) {
+    let Some(bus) = shared.bus.borrow().clone() else { return };
+    let groups = shared.groups.borrow().clone();
+    for unit in groups.values().flat_map(Managed::units) {
+        bus.hold(unit).await;
+    }
 }
 
 async fn observe(shared: &Shared, group: GroupName) {
@@ -292,6 +313,10 @@ async fn look(shared: Rc<Shared>) {
             continue;
         };
         let Some(managed) = shared.managed(&group) else { continue };
+        // Looking takes time from the work that is under way; its end is looked at anyway.
+        if shared.ours.borrow().contains(&group) {
+            continue;
+        }
         let seen = shared.seen(&group, &managed).await;
         if last.get(&group) != Some(&seen) {
             last.insert(group.clone(), seen.clone());

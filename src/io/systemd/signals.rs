@@ -23,6 +23,7 @@ pub async fn listen(shared: Rc<Shared>) {
                     *shared.inhibitor.borrow_mut() = inhibitor;
                 }
                 *shared.bus.borrow_mut() = Some(new);
+                tokio::task::spawn_local(super::hold(shared.clone()));
                 all_changed(&shared);
                 let follow = follow(&shared, &mut stream);
                 if private {
@@ -39,6 +40,7 @@ pub async fn listen(shared: Rc<Shared>) {
 
 /// Everything may have changed: read it all again.
 fn all_changed(shared: &Shared) {
+    shared.known.borrow_mut().forget();
     shared.changed.notify_waiters();
     let names: Vec<GroupName> = shared.groups.borrow().keys().cloned().collect();
     names.iter().for_each(|name| shared.mark(name));
@@ -88,25 +90,29 @@ async fn follow(shared: &Rc<Shared>, stream: &mut zbus::MessageStream) {
 fn group_of(shared: &Shared, unit: &str) -> Option<GroupName> {
     let groups = shared.groups.borrow();
     let mut all = groups.iter();
-    all.find(|(name, m)| name.unit() == unit || m.units().any(|u| u == unit))
+    let known = shared.known.borrow();
+    all.find(|(name, m)| name.unit() == unit || m.units().any(|u| u == unit || known.id(u) == unit))
         .map(|(n, _)| n.clone())
 }
 
 fn unit_changed(shared: &Shared, path: &str) {
+    let is = |unit: &str| bus::unit_path(unit) == path;
+    shared.known.borrow_mut().changed(is);
     shared.changed.notify_waiters();
-    let groups = shared.groups.borrow();
+    let (groups, known) = (shared.groups.borrow(), shared.known.borrow());
     let hit = |name: &GroupName, units: &super::Managed| {
-        bus::unit_path(&name.unit()) == path || units.units().any(|u| bus::unit_path(u) == path)
+        is(&name.unit()) || units.units().any(|u| is(known.id(u)))
     };
     let names: Vec<GroupName> =
         groups.iter().filter(|(n, m)| hit(n, m)).map(|(n, _)| n.clone()).collect();
-    drop(groups);
+    drop((groups, known));
     names.iter().for_each(|name| shared.mark(name));
 }
 
 /// A job ended. One that is not ours was asked for by somebody with systemctl, or was made by
 /// systemd itself to restart a failed member.
 fn job_removed(shared: &Rc<Shared>, id: u32, unit: String, result: String) {
+    shared.known.borrow_mut().changed(|name| name == unit);
     shared.changed.notify_waiters();
     let Some(group) = group_of(shared, &unit) else { return };
     shared.mark(&group);

@@ -1,6 +1,6 @@
 //! One unit as it stands, from systemd's properties and from the kernel.
 
-use super::bus::{self, Bus, Properties};
+use super::bus::{self, Bus, Properties, State};
 use crate::core::{IN_USE, Member, MemberState};
 use crate::io::kernel;
 use std::time::Duration;
@@ -67,6 +67,25 @@ impl Unit {
             cgroup: text("ControlGroup"),
             mount: name.ends_with(".mount").then(|| text("Where")),
         }
+    }
+
+    /// Where its processes were, which systemd no longer says of a stopped unit.
+    pub fn remember(&mut self, older: &Unit) {
+        if self.cgroup.is_empty() {
+            self.cgroup = older.cgroup.clone();
+        }
+    }
+
+    /// What it is now if it is simply up or down; a failure has a reason, which is to be read.
+    pub fn became(&self, state: &State) -> Option<Unit> {
+        let now = match state.active.as_str() {
+            "active" => MemberState::Active,
+            "inactive" => MemberState::Inactive,
+            _ => return None,
+        };
+        let (sub, result) = (state.sub.clone(), String::new());
+        let plain = state.settled() && state.load == "loaded";
+        plain.then(|| Unit { state: now, sub, busy: false, result, ..self.clone() })
     }
 
     pub fn down(&self) -> bool {
