@@ -24,23 +24,8 @@ pub fn planned_move(b: &mut Bench) {
     b.start(DEFAULT);
     let mut moves = Vec::new();
     for n in 0..ROUNDS {
-            std::process::Command::new("sh").args(["-c", "for p in $(pgrep -f 'sbin/hafailover daemon'); do timeout 4 strace -f -ttt -s 250 -e trace=sendmsg,recvmsg,openat -o /tmp/st.$p -p $p & done; sleep 1"]).status().unwrap();
-        }
         let seen = b.seen(|| drop(b.cluster.lab.node(n % 2).must("hafailover move files")));
         moves.push(seen.outage());
-            for k in 0..2 {
-                println!(
-                    "{}",
-                    b.cluster
-                        .lab
-                        .node(k)
-                        .run(
-                            "journalctl -q -o short-monotonic --since=-3s --no-hostname --no-pager"
-                        )
-                        .text
-                );
-            }
-        }
         b.both_ready();
     }
     b.table.times(MOVE, &moves, Some(BARE));
