@@ -2,6 +2,8 @@
 
 use super::client;
 use crate::core::say::What;
+use crate::io::kernel;
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -27,18 +29,10 @@ pub struct Args {
     json: bool,
 }
 
-type Entry = BTreeMap<String, serde_json::Value>;
+type Entry = BTreeMap<String, Value>;
 
 pub fn run(args: Args) -> ExitCode {
-    let mut journalctl = Command::new("journalctl");
-    journalctl.args(["-q", "-o", "json", "SYSLOG_IDENTIFIER=hafailover"]);
-    if let Some(since) = &args.since {
-        journalctl.arg(format!("--since={since}"));
-    }
-    if let Some(directory) = &args.directory {
-        journalctl.arg(format!("--directory={}", directory.display()));
-    }
-    let out = match journalctl.output() {
+    let out = match query(&args).output() {
         Ok(out) if out.status.success() => out,
         Ok(out) => {
             eprint!("hafailover: journalctl: {}", String::from_utf8_lossy(&out.stderr));
@@ -50,16 +44,9 @@ pub fn run(args: Args) -> ExitCode {
         }
     };
     let text = String::from_utf8_lossy(&out.stdout);
-    let group = args.group.as_deref().map(client::group);
-    let entries: Vec<Entry> =
+    let newest_first: Vec<Entry> =
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-    let told = |e: &&Entry| {
-        let of = field(e, "HAFAILOVER_GROUP");
-        is_history(field(e, "HAFAILOVER_WHAT")) && group.as_ref().is_none_or(|g| g.0 == of)
-    };
-    let mut chosen: Vec<&Entry> = entries.iter().filter(told).collect();
-    chosen.drain(..chosen.len().saturating_sub(args.n));
-    for entry in chosen {
+    for entry in newest_first.iter().rev() {
         if args.json {
             println!("{}", serde_json::to_string(&short(entry)).unwrap_or_default());
         } else {
@@ -69,12 +56,45 @@ pub fn run(args: Args) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn field<'a>(entry: &'a Entry, name: &str) -> &'a str {
-    entry.get(name).and_then(|v| v.as_str()).unwrap_or_default()
+/// journalctl does the choosing, by what the kernel attests: anybody may write the other fields,
+/// only root is believed. Not by `_SYSTEMD_UNIT`, which is not yet known of a process that ended
+/// at once.
+fn query(args: &Args) -> Command {
+    let mut journalctl = Command::new("journalctl");
+    journalctl.args(["--quiet", "--all", "--output=json", "--reverse", "--lines"]);
+    journalctl.arg(args.n.to_string());
+    if let Some(since) = &args.since {
+        journalctl.arg(format!("--since={since}"));
+    }
+    if let Some(directory) = &args.directory {
+        journalctl.arg(format!("--directory={}", directory.display()));
+    }
+    journalctl.args(["_UID=0", "SYSLOG_IDENTIFIER=hafailover"]);
+    if let Some(group) = args.group.as_deref().map(client::group) {
+        journalctl.arg(format!("HAFAILOVER_GROUP={group}"));
+    }
+    let told = What::ALL.iter().filter(|w| is_history(**w));
+    journalctl.args(told.map(|w| format!("HAFAILOVER_WHAT={}", w.key())));
+    journalctl
+}
+
+/// A field as text fit for a terminal: journalctl gives bytes as numbers where they are no text,
+/// and names of files and processes in it may be anybody's.
+fn field(entry: &Entry, name: &str) -> String {
+    let byte = |v: &Value| v.as_u64().and_then(|n| u8::try_from(n).ok());
+    let text = match entry.get(name) {
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Array(bytes)) => {
+            let bytes: Vec<u8> = bytes.iter().filter_map(byte).collect();
+            String::from_utf8_lossy(&bytes).into_owned()
+        }
+        _ => String::new(),
+    };
+    kernel::printable(&text)
 }
 
 /// What a person asks history for; the small steps between stay in the journal.
-fn is_history(what: &str) -> bool {
+fn is_history(what: What) -> bool {
     let small = [
         What::GroupPhase,
         What::GroupClaimed,
@@ -84,7 +104,7 @@ fn is_history(what: &str) -> bool {
         What::LinkUp,
         What::Reloaded,
     ];
-    !what.is_empty() && small.iter().all(|w| w.key() != what)
+    !small.contains(&what)
 }
 
 /// One line, and one with the phases and the evidence where there are any.
@@ -157,6 +177,6 @@ mod tests {
         let told = render(&entry);
         assert!(told.starts_with("2026-11-21 04:00:00 n2         files is started"), "{told}");
         assert!(told.contains("noticed after 1.200 s, started in 0.100 s, epoch 2.1"), "{told}");
-        assert!(is_history("group-started") && !is_history("group-phase") && !is_history(""));
+        assert!(is_history(What::GroupStarted) && !is_history(What::GroupPhase));
     }
 }

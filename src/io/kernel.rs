@@ -18,6 +18,12 @@ fn unescape(text: &str) -> String {
     text.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
 }
 
+/// Names of files and processes as words: whoever chose them, no control character of theirs
+/// reaches a terminal or breaks a line.
+pub fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
 /// Processes in a unit's cgroup and below it (`ControlGroup` of the unit).
 pub fn processes(cgroup: &str) -> Vec<u32> {
     if cgroup.is_empty() || cgroup == "/" {
@@ -64,7 +70,7 @@ pub fn holders(path: &str) -> Vec<String> {
         }
         if let Some(what) = held_by(&entry.path(), device) {
             let comm = std::fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
-            found.push(format!("pid {name} ({}) {what}", comm.trim()));
+            found.push(printable(&format!("pid {name} ({}) {what}", comm.trim())));
             if found.len() == HOLDERS_MAX {
                 break;
             }
@@ -109,5 +115,6 @@ mod tests {
         let file = tempfile::NamedTempFile::new().expect("a file");
         let dir = file.path().parent().expect("a directory").to_string_lossy().into_owned();
         assert!(!holders(&dir).is_empty());
+        assert_eq!(printable("a\x1b[2J\nb c"), "a\u{fffd}[2J\u{fffd}b c");
     }
 }

@@ -2,5 +2,6 @@
 //! namespaces of the tests' own.
 
 mod address;
+mod journal;
 mod links;
 mod space;

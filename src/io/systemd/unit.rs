@@ -117,7 +117,8 @@ impl Unit {
         }
         let comm = |pid: &u32| std::fs::read_to_string(format!("/proc/{pid}/comm"));
         let pids = kernel::processes(&self.cgroup);
-        let word = |pid| format!("pid {pid} ({})", comm(pid).unwrap_or_default().trim());
+        let name = |pid| kernel::printable(comm(pid).unwrap_or_default().trim());
+        let word = |pid| format!("pid {pid} ({})", name(pid));
         pids.iter().take(8).map(word).collect()
     }
 
