@@ -31,13 +31,16 @@ pub fn run(args: Args) -> ExitCode {
 fn create(config: &std::path::Path) -> Result<String, String> {
     let settings = crate::config::load(config, &setup::hostname()).map_err(|e| e.to_string())?;
     let path = settings.state.clone();
-    if path.exists() {
-        return Err(format!("{}: there is a state file already: nothing to do", path.display()));
-    }
     let name = &settings.nodes[usize::from(settings.me.0)].name;
     let owner = Owner::here(&settings.cluster, name);
-    let (mut store, _) = Store::open(&path, owner)?;
-    let record = Record { known: true, ..Record::default() };
-    store.write(&record).map_err(|e| format!("{}: {e}", path.display()))?;
+    let (mut store, found) = Store::open(&path, owner)?;
+    // A daemon that has never heard its peers has written down just that.
+    let record = found.unwrap_or_default();
+    if record.known {
+        return Err(format!("{}: this node knows its state: nothing to do", path.display()));
+    }
+    store
+        .write(&Record { known: true, ..record })
+        .map_err(|e| format!("{}: {e}", path.display()))?;
     Ok(format!("{}: made; this cluster counts as new on {name}", path.display()))
 }

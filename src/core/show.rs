@@ -95,7 +95,7 @@ impl Core {
         if !self.store.record.known {
             words.push(
                 "this node has no state file: it takes nothing until it has heard every node; for \
-                 a new cluster: hafailover state create"
+                 a new cluster stop the daemon, hafailover state create, start it again"
                     .into(),
             );
         }

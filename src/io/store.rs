@@ -44,6 +44,8 @@ pub struct Store {
     owner: Owner,
     file: Option<File>,
     serial: u64,
+    /// The locked directory: nobody else writes here while this lives.
+    _lock: File,
 }
 
 impl Owner {
@@ -59,23 +61,33 @@ impl Store {
     /// The newest good record; `None`: there is no file. A damaged file, or somebody else's, is an
     /// error that says what to do, never an empty state.
     pub fn open(path: &Path, owner: Owner) -> Result<(Store, Option<Record>), String> {
+        let at = |e: io::Error| format!("{}: {e}", path.display());
+        let lock = lock(path)?;
         let file = match OpenOptions::new().read(true).write(true).open(path) {
             Ok(file) => file,
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                let store = Store { path: path.into(), owner, file: None, serial: 0 };
+                let store = Store { path: path.into(), owner, file: None, serial: 0, _lock: lock };
                 return Ok((store, None));
             }
-            Err(e) => return Err(format!("{}: {e}", path.display())),
+            Err(e) => return Err(at(e)),
         };
-        let slots = [0, 1].map(|n| read_slot(&file, n));
+        let slots = [read_slot(&file, 0).map_err(at)?, read_slot(&file, 1).map_err(at)?];
         let newest = slots.into_iter().flatten().max_by_key(|(serial, _)| *serial);
-        let Some((serial, slot)) = newest else {
+        let Some((serial, json)) = newest else {
             return Err(format!(
                 "{}: damaged: neither of its two copies is whole. If the other nodes are up, \
                  remove it, and this node learns its state from them",
                 path.display()
             ));
         };
+        let slot: Slot = serde_json::from_slice(&json).map_err(|e| {
+            format!(
+                "{}: written by another version of hafailover ({e}): install that one again; or, \
+                 if the other nodes are up, remove the file, and this node learns its state from \
+                 them",
+                path.display()
+            )
+        })?;
         if slot.owner != owner {
             return Err(format!(
                 "{}: belongs to node {} of cluster {} on another machine or under another name \
@@ -85,22 +97,23 @@ impl Store {
                 slot.owner.cluster
             ));
         }
-        let store = Store { path: path.into(), owner, file: Some(file), serial };
+        let store = Store { path: path.into(), owner, file: Some(file), serial, _lock: lock };
         Ok((store, Some(slot.record)))
     }
 
     /// Writes and fsyncs; when this returns, the record survives a power loss.
     pub fn write(&mut self, record: &Record) -> io::Result<()> {
-        if self.file.is_none() {
-            self.file = Some(create(&self.path)?);
-        }
         let serial = self.serial + 1;
         let slot = Slot { owner: self.owner.clone(), record: record.clone() };
         let json = serde_json::to_vec(&slot).map_err(io::Error::other)?;
         let bytes = frame(serial, &json)?;
-        let file = self.file.as_ref().expect("opened above");
-        file.write_all_at(&bytes, (serial % 2) * SLOT)?;
-        file.sync_data()?;
+        match &self.file {
+            Some(file) => {
+                file.write_all_at(&bytes, (serial % 2) * SLOT)?;
+                file.sync_data()?;
+            }
+            None => self.file = Some(create(&self.path, &bytes, (serial % 2) * SLOT)?),
+        }
         self.serial = serial;
         Ok(())
     }
@@ -133,15 +146,39 @@ impl StoreHandle {
     }
 }
 
-/// Preallocated, and its name on disk too, before anything relies on it.
-fn create(path: &Path) -> io::Result<File> {
+/// The directory, locked, made if it is missing.
+fn lock(path: &Path) -> Result<File, String> {
     let dir = path.parent().unwrap_or(Path::new("/"));
-    std::fs::create_dir_all(dir)?;
-    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all_at(&vec![0; 2 * SLOT as usize], 0)?;
-    file.sync_all()?;
-    File::open(dir)?.sync_all()?;
-    Ok(file)
+    let at = |e: io::Error| format!("{}: {e}", dir.display());
+    std::fs::create_dir_all(dir).map_err(at)?;
+    let lock = File::open(dir).map_err(at)?;
+    match rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(lock),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(format!(
+            "{}: a running daemon has it: systemctl stop hafailover first",
+            path.display()
+        )),
+        Err(e) => Err(at(e.into())),
+    }
+}
+
+/// Preallocated, with its first record, and all of it on disk before it has its name: one that is
+/// half made (a full disk, a power loss) is never found.
+fn create(path: &Path, first: &[u8], at: u64) -> io::Result<File> {
+    let (dir, new) = (path.parent().unwrap_or(Path::new("/")), path.with_extension("new"));
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(true).mode(0o600);
+    let fill = || {
+        let file = options.open(&new)?;
+        file.write_all_at(&vec![0; 2 * SLOT as usize], 0)?;
+        file.write_all_at(first, at)?;
+        file.sync_all()?;
+        std::fs::rename(&new, path)?;
+        File::open(dir)?.sync_all()?;
+        Ok(file)
+    };
+    // What there was of room is given back.
+    fill().inspect_err(|_| drop(std::fs::remove_file(&new)))
 }
 
 fn frame(serial: u64, json: &[u8]) -> io::Result<Vec<u8>> {
@@ -158,25 +195,26 @@ fn frame(serial: u64, json: &[u8]) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn read_slot(file: &File, n: u64) -> Option<(u64, Slot)> {
+/// Serial and JSON of a copy that is whole. One that cannot be read is an error: the other one
+/// may be older.
+fn read_slot(file: &File, n: u64) -> io::Result<Option<(u64, Vec<u8>)>> {
+    let read = |bytes: &mut [u8], at: u64| match file.read_exact_at(bytes, n * SLOT + at) {
+        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        result => result.map(|()| true),
+    };
     let mut head = [0; HEAD];
-    file.read_exact_at(&mut head, n * SLOT).ok()?;
+    if !read(&mut head, 0)? || &head[..8] != MAGIC {
+        return Ok(None);
+    }
     let (start, sum) = head.split_at(20);
-    if &start[..8] != MAGIC {
-        return None;
+    let serial = u64::from_be_bytes(start[8..16].try_into().expect("eight bytes"));
+    let length = u32::from_be_bytes(start[16..20].try_into().expect("four bytes")) as usize;
+    let mut json = vec![0; length.min(SLOT as usize)];
+    if length + HEAD > SLOT as usize || !read(&mut json, HEAD as u64)? {
+        return Ok(None);
     }
-    let serial = u64::from_be_bytes(start[8..16].try_into().ok()?);
-    let length = u32::from_be_bytes(start[16..20].try_into().ok()?) as usize;
-    if length + HEAD > SLOT as usize {
-        return None;
-    }
-    let mut json = vec![0; length];
-    file.read_exact_at(&mut json, n * SLOT + HEAD as u64).ok()?;
     let real = Sha256::new().chain_update(start).chain_update(&json).finalize();
-    if real[..] != *sum {
-        return None;
-    }
-    Some((serial, serde_json::from_slice(&json).ok()?))
+    Ok((real[..] == *sum).then_some((serial, json)))
 }
 
 #[cfg(test)]
@@ -203,8 +241,9 @@ mod tests {
         assert_eq!(none, None);
         for n in 1..=5 {
             store.write(&record(n)).expect("written");
-            assert_eq!(reopen(&path), Ok(Some(record(n))));
         }
+        drop(store);
+        assert_eq!(reopen(&path), Ok(Some(record(5))));
         // The fifth write went to slot 1; whatever byte of it is torn, the fourth is found.
         let whole = std::fs::read(&path).expect("readable");
         for at in (SLOT as usize..SLOT as usize + 150).step_by(3) {
@@ -215,12 +254,28 @@ mod tests {
         }
     }
 
+    /// Goal: a copy that is whole but cannot be understood (another version wrote it) is not
+    /// passed over for the older one beside it: that would be a lower epoch.
+    #[test]
+    fn a_whole_copy_of_another_version_is_never_an_older_state() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("state");
+        let (mut store, _) = Store::open(&path, owner()).expect("missing is no error");
+        store.write(&record(1)).expect("written");
+        let later = frame(2, br#"{"owner":"of a later version"}"#).expect("fits");
+        store.file.as_ref().expect("open").write_all_at(&later, 0).expect("written");
+        drop(store);
+        let refused = reopen(&path).expect_err("refused");
+        assert!(refused.contains("another version"), "{refused}");
+    }
+
     #[test]
     fn a_damaged_or_foreign_file_is_never_an_empty_state() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("state");
         let (mut store, _) = Store::open(&path, owner()).expect("missing is no error");
         store.write(&record(1)).expect("written");
+        drop(store);
         let other = Owner { node: "other".into(), ..owner() };
         assert!(Store::open(&path, other).expect_err("refused").contains("copied"));
         std::fs::write(&path, b"").expect("truncated");

@@ -5,3 +5,4 @@ mod address;
 mod journal;
 mod links;
 mod space;
+mod store;
