@@ -1,98 +1,178 @@
 //! sd_notify(3) on a thread of its own, because a PID 1 that does not read would block the sender.
 //! The watchdog is fed only while the daemon's loop has turned lately.
 
+use super::kernel::printable;
 use sd_notify::NotifyState;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-const QUEUE: usize = 64;
 /// Memory is locked, so a thread's stack is paid for.
 const STACK: usize = 128 * 1024;
 
-#[derive(Debug)]
-enum Note {
-    Ready,
-    Status(String),
-    Reloading,
-    Stopping,
-    Extend(Duration),
+/// The daemon's end. Of what PID 1 has not read yet the newest word counts, so that nothing
+/// queues up, and the last one always arrives.
+#[derive(Clone)]
+pub struct Notify(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    unsaid: Mutex<Unsaid>,
+    changed: Condvar,
+    turned: AtomicU64,
 }
 
-/// The daemon's end. What does not fit the queue is dropped: each note is soon said again.
-#[derive(Clone, Debug)]
-pub struct Notify {
-    queue: SyncSender<Note>,
-    turned: Arc<AtomicU64>,
+#[derive(Default)]
+struct Unsaid {
+    mode: Option<Mode>,
+    status: Option<String>,
+    extend: Option<Duration>,
+}
+
+enum Mode {
+    Ready,
+    Reloading,
+    Stopping,
 }
 
 impl Notify {
     pub fn spawn() -> std::io::Result<Notify> {
-        let (queue, notes) = sync_channel(QUEUE);
-        let turned = Arc::new(AtomicU64::new(super::clock::now().0));
-        let watched = turned.clone();
+        Notify::through(sd_notify::watchdog_enabled(), |states| {
+            let _ = sd_notify::notify(states);
+        })
+    }
+
+    fn through(
+        watchdog: Option<Duration>,
+        say: impl Fn(&[NotifyState]) + Send + 'static,
+    ) -> std::io::Result<Notify> {
+        let notify = Notify(Arc::default());
+        notify.turned();
+        let shared = notify.0.clone();
         let thread = std::thread::Builder::new().name("notify".into()).stack_size(STACK);
-        thread.spawn(move || run(&notes, &watched))?;
-        Ok(Notify { queue, turned })
+        thread.spawn(move || run(&shared, watchdog, say))?;
+        Ok(notify)
     }
 
     /// The loop has turned: called at every event.
     pub fn turned(&self) {
-        self.turned.store(super::clock::now().0, Ordering::Relaxed);
+        self.0.turned.store(super::clock::now().0, Ordering::Relaxed);
     }
 
     pub fn ready(&self) {
-        let _ = self.queue.try_send(Note::Ready);
+        self.unsaid(|unsaid| unsaid.mode = Some(Mode::Ready));
     }
 
     pub fn status(&self, words: String) {
-        let _ = self.queue.try_send(Note::Status(words));
+        self.unsaid(|unsaid| unsaid.status = Some(words));
     }
 
     pub fn reloading(&self) {
-        let _ = self.queue.try_send(Note::Reloading);
+        self.unsaid(|unsaid| unsaid.mode = Some(Mode::Reloading));
     }
 
     pub fn stopping(&self) {
-        let _ = self.queue.try_send(Note::Stopping);
+        self.unsaid(|unsaid| unsaid.mode = Some(Mode::Stopping));
     }
 
     /// Asks for so much more time to stop (EXTEND_TIMEOUT_USEC=).
     pub fn extend(&self, by: Duration) {
-        let _ = self.queue.try_send(Note::Extend(by));
+        self.unsaid(|unsaid| unsaid.extend = Some(by));
+    }
+
+    /// The lock is held for a moment only, never while PID 1 is spoken to.
+    fn unsaid(&self, change: impl FnOnce(&mut Unsaid)) {
+        change(&mut self.0.unsaid.lock().expect("nobody panics with it"));
+        self.0.changed.notify_one();
     }
 }
 
-fn run(notes: &Receiver<Note>, turned: &AtomicU64) {
-    let limit = sd_notify::watchdog_enabled();
-    let pause = limit.map_or(Duration::from_secs(3600), |limit| limit / 4);
+fn run(shared: &Shared, watchdog: Option<Duration>, say: impl Fn(&[NotifyState])) {
+    let pause = watchdog.map_or(Duration::from_secs(3600), |limit| limit / 4);
     loop {
-        let states = match notes.recv_timeout(pause) {
-            Ok(Note::Ready) => vec![NotifyState::Ready],
-            Ok(Note::Status(words)) => {
-                let _ = sd_notify::notify(&[NotifyState::Status(&words)]);
-                Vec::new()
-            }
-            Ok(Note::Reloading) => match NotifyState::monotonic_usec_now() {
-                Ok(at) => vec![NotifyState::Reloading, at],
-                Err(_) => vec![NotifyState::Reloading],
+        let guard = shared.unsaid.lock().expect("nobody panics with it");
+        let idle = |u: &mut Unsaid| u.mode.is_none() && u.status.is_none() && u.extend.is_none();
+        let (mut guard, _) =
+            shared.changed.wait_timeout_while(guard, pause, idle).expect("nobody panics with it");
+        let unsaid = std::mem::take(&mut *guard);
+        drop(guard);
+        match unsaid.mode {
+            Some(Mode::Ready) => say(&[NotifyState::Ready]),
+            Some(Mode::Reloading) => match NotifyState::monotonic_usec_now() {
+                Ok(at) => say(&[NotifyState::Reloading, at]),
+                Err(_) => say(&[NotifyState::Reloading]),
             },
-            Ok(Note::Stopping) => vec![NotifyState::Stopping],
-            Ok(Note::Extend(by)) => {
-                vec![
-                    NotifyState::ExtendTimeoutUsec(by.as_micros().min(u128::from(u32::MAX)) as u32),
-                ]
-            }
-            Err(RecvTimeoutError::Timeout) => Vec::new(),
-            Err(RecvTimeoutError::Disconnected) => return,
-        };
-        if !states.is_empty() {
-            let _ = sd_notify::notify(&states);
+            Some(Mode::Stopping) => say(&[NotifyState::Stopping]),
+            None => {}
         }
-        let still = super::clock::now().0.saturating_sub(turned.load(Ordering::Relaxed));
-        if limit.is_some_and(|limit| u128::from(still) < limit.as_nanos() / 2) {
-            let _ = sd_notify::notify(&[NotifyState::Watchdog]);
+        if let Some(words) = unsaid.status {
+            // One line: what comes after a line's end would be a word of its own to PID 1.
+            say(&[NotifyState::Status(&printable(&words))]);
         }
+        if let Some(by) = unsaid.extend {
+            let usec = by.as_micros().min(u128::from(u32::MAX)) as u32;
+            say(&[NotifyState::ExtendTimeoutUsec(usec)]);
+        }
+        let still = super::clock::now().0.saturating_sub(shared.turned.load(Ordering::Relaxed));
+        if watchdog.is_some_and(|limit| u128::from(still) < limit.as_nanos() / 2) {
+            say(&[NotifyState::Watchdog]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    /// A PID 1 that reads only when it is let.
+    fn pid1(watchdog: Option<Duration>) -> (Notify, Sender<()>, Receiver<String>) {
+        let (read, may) = channel::<()>();
+        let (heard, words) = channel();
+        let notify = Notify::through(watchdog, move |states| {
+            let _ = may.recv();
+            let _ = states.iter().try_for_each(|s| heard.send(s.to_string()));
+        });
+        (notify.expect("a thread"), read, words)
+    }
+
+    /// Goal: a PID 1 that does not read for long gets the last word, and the sayer never waits:
+    /// READY=1 after a reload, else the unit stays in "reloading" for ever.
+    #[test]
+    fn a_pid_1_that_slept_hears_the_last_word() {
+        let (notify, read, words) = pid1(None);
+        for n in 0..500 {
+            notify.status(format!("status {n}"));
+            notify.reloading();
+        }
+        notify.status("the last\nMAINPID=1".into());
+        notify.ready();
+        drop(read);
+        let mut heard = Vec::new();
+        while !heard.iter().any(|w: &String| w.contains("the last")) {
+            heard.push(words.recv_timeout(PATIENCE).expect("PID 1 hears it"));
+        }
+        assert!(heard.len() < 10, "{heard:?}");
+        let mode = heard.iter().rfind(|w| !w.contains("STATUS"));
+        assert_eq!(mode.map(String::as_str), Some("READY=1"), "{heard:?}");
+        assert!(heard.iter().all(|w| !w.contains('\n')), "{heard:?}");
+    }
+
+    /// Goal: a loop that hangs is not fed for.
+    #[test]
+    fn the_watchdog_starves_with_the_loop() {
+        let limit = Duration::from_millis(400);
+        let (notify, read, words) = pid1(Some(limit));
+        drop(read);
+        let began = super::super::clock::now();
+        assert_eq!(words.recv_timeout(PATIENCE).as_deref(), Ok("WATCHDOG=1"));
+        while words.recv_timeout(limit).is_ok() {
+            let since = super::super::clock::now().since(began);
+            assert!(since < PATIENCE, "still fed {since:?} after the loop's last turn");
+        }
+        notify.turned();
+        assert_eq!(words.recv_timeout(PATIENCE).as_deref(), Ok("WATCHDOG=1"));
     }
 }
