@@ -4,5 +4,7 @@
 mod address;
 mod journal;
 mod links;
+mod manager;
 mod space;
 mod store;
+mod systemd;

@@ -5,6 +5,7 @@
 use futures_util::StreamExt;
 use serde::Serialize;
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::time::Duration;
 use zbus::zvariant::DynamicType;
 use zbus::{Connection, MessageStream, OwnedObjectPath, OwnedVariant, connection::Builder};
@@ -17,6 +18,8 @@ const PRIVATE: &str = "unix:path=/run/systemd/private";
 const SYSTEMD: &str = "org.freedesktop.systemd1";
 const MANAGER: &str = "/org/freedesktop/systemd1";
 const LOGIND: &str = "org.freedesktop.login1";
+const BUS: &str = "org.freedesktop.DBus";
+const BUS_PATH: &str = "/org/freedesktop/DBus";
 
 /// Two connections: one for calls, one for signals, so that a burst of signals holds up no call.
 #[derive(Clone, Debug)]
@@ -48,15 +51,23 @@ impl State {
     }
 }
 
-/// Connects and subscribes. The stream has every signal of PID 1 and of logind.
-pub async fn connect() -> zbus::Result<(Bus, MessageStream)> {
-    match connect_to(false).await {
-        Ok(both) => Ok(both),
-        Err(_) => connect_to(true).await,
+/// What PID 1 and logind tell by themselves.
+pub struct Signals {
+    stream: MessageStream,
+    /// The names of those who are believed; `None`: the other end is PID 1 and nobody else.
+    tellers: Option<Vec<String>>,
+}
+
+/// Connects and subscribes. A bus that accepts and does not answer counts as none.
+pub async fn connect() -> zbus::Result<(Bus, Signals)> {
+    let late = |_| zbus::Error::InputOutput(std::sync::Arc::new(ErrorKind::TimedOut.into()));
+    match tokio::time::timeout(PATIENCE, connect_to(false)).await {
+        Ok(Ok(both)) => Ok(both),
+        _ => tokio::time::timeout(PATIENCE, connect_to(true)).await.map_err(late)?,
     }
 }
 
-async fn connect_to(private: bool) -> zbus::Result<(Bus, MessageStream)> {
+async fn connect_to(private: bool) -> zbus::Result<(Bus, Signals)> {
     let build = || match private {
         true => Builder::address(PRIVATE).p2p(),
         false => Builder::system(),
@@ -65,20 +76,28 @@ async fn connect_to(private: bool) -> zbus::Result<(Bus, MessageStream)> {
     let signals = build().method_timeout(PATIENCE).build().await?;
     let mut stream = MessageStream::from(signals.clone());
     stream.set_max_queued(SIGNALS.try_into().expect("not zero"));
-    if !private {
-        let owner = "type='signal',member='NameOwnerChanged',arg0='org.freedesktop.systemd1'";
-        let rules = [
-            format!("type='signal',sender='{SYSTEMD}'"),
-            format!("type='signal',sender='{LOGIND}'"),
-            owner.into(),
-        ];
-        for rule in rules {
-            let (bus, path) = ("org.freedesktop.DBus", "/org/freedesktop/DBus");
-            signals.call_method(Some(bus), path, Some(bus), "AddMatch", &rule).await?;
+    let tellers = if private { None } else { Some(choose(&signals).await?) };
+    subscribe(&signals, private).await?;
+    Ok((Bus { calls, private }, Signals { stream, tellers }))
+}
+
+/// Asks the bus for their signals, and for the names under which they send.
+async fn choose(signals: &Connection) -> zbus::Result<Vec<String>> {
+    let mut tellers = vec![BUS.to_string()];
+    for name in [SYSTEMD, LOGIND] {
+        let moved = format!("type='signal',sender='{BUS}',member='NameOwnerChanged',arg0='{name}'");
+        for rule in [moved, format!("type='signal',sender='{name}'")] {
+            signals.call_method(Some(BUS), BUS_PATH, Some(BUS), "AddMatch", &rule).await?;
+        }
+        // After the rule: a change from now on is told. There may be no logind.
+        let owner = signals.call_method(Some(BUS), BUS_PATH, Some(BUS), "GetNameOwner", &name);
+        match owner.await {
+            Ok(reply) => tellers.push(reply.body().deserialize()?),
+            Err(zbus::Error::MethodError(..)) => {}
+            Err(e) => return Err(e),
         }
     }
-    subscribe(&signals, private).await?;
-    Ok((Bus { calls, private }, stream))
+    Ok(tellers)
 }
 
 async fn subscribe(signals: &Connection, private: bool) -> zbus::Result<()> {
@@ -88,16 +107,22 @@ async fn subscribe(signals: &Connection, private: bool) -> zbus::Result<()> {
     Ok(())
 }
 
-/// The next signal; `None`: the connection is gone.
-pub async fn next(stream: &mut MessageStream) -> Option<zbus::Message> {
-    loop {
-        match stream.next().await? {
-            Ok(message) if message.message_type() == zbus::message::Type::Signal => {
+impl Signals {
+    /// The next signal; `None`: the connection is gone. Match rules do not keep away what somebody
+    /// sends to our own name, and anybody may: so the sender is looked at.
+    pub async fn next(&mut self) -> Option<zbus::Message> {
+        loop {
+            let message = self.stream.next().await?.ok()?;
+            if message.message_type() == zbus::message::Type::Signal && self.believed(&message) {
                 return Some(message);
             }
-            Ok(_) => {}
-            Err(_) => return None,
         }
+    }
+
+    fn believed(&self, message: &zbus::Message) -> bool {
+        let Some(tellers) = &self.tellers else { return true };
+        let header = message.header();
+        header.sender().is_some_and(|s| tellers.iter().any(|t| t == s.as_str()))
     }
 }
 
@@ -105,6 +130,12 @@ impl Bus {
     /// Whether PID 1's private socket is used because the bus is gone.
     pub fn is_private(&self) -> bool {
         self.private
+    }
+
+    /// Whether the bus itself answers: if it does, it is PID 1 that is busy.
+    pub async fn answers(&self) -> bool {
+        let ping = self.calls.call_method(Some(BUS), BUS_PATH, Some(BUS), "GetId", &());
+        !self.private && ping.await.is_ok()
     }
 
     async fn call<B: Serialize + DynamicType>(

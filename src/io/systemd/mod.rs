@@ -25,8 +25,11 @@ use tokio::sync::{Notify, mpsc, oneshot};
 const QUEUE: usize = 1024;
 /// A group at which we are at work is looked at so often.
 const AT_WORK: Duration = Duration::from_millis(500);
-/// Longest wait for the type of our own job.
-const OWN_JOB: Duration = Duration::from_secs(1);
+/// Longest wait for the type of our own job: PID 1 may be busy with a reload. Half of the unit's
+/// TimeoutStopSec=.
+const OWN_JOB: Duration = Duration::from_secs(30);
+/// Pause before it is asked for again.
+const OWN_JOB_AGAIN: Duration = Duration::from_millis(100);
 
 /// The daemon's end. Its methods never wait.
 #[derive(Clone, Debug)]
@@ -116,8 +119,14 @@ pub struct Shared {
     pub known: RefCell<read::Known>,
     /// Members that a person stopped.
     pub by_hand: RefCell<BTreeSet<String>>,
-    dirty: RefCell<BTreeSet<GroupName>>,
+    /// A call got no answer.
+    pub unanswered: Notify,
+    /// Groups to look at; true: to be told of even if nothing is new.
+    dirty: RefCell<BTreeMap<GroupName, bool>>,
     look: Notify,
+    /// Groups that are being looked at: one look at a time, so that they are told in their order.
+    looking: RefCell<BTreeSet<GroupName>>,
+    told: RefCell<BTreeMap<GroupName, Observation>>,
     /// Groups at which we are at work, and the newest job that we ever asked for.
     ours: RefCell<BTreeSet<GroupName>>,
     last_job: std::cell::Cell<u32>,
@@ -143,8 +152,21 @@ impl Shared {
     }
 
     pub fn mark(&self, group: &GroupName) {
-        self.dirty.borrow_mut().insert(group.clone());
+        self.dirty.borrow_mut().entry(group.clone()).or_insert(false);
         self.look.notify_one();
+    }
+
+    fn mark_to_tell(&self, group: &GroupName) {
+        self.dirty.borrow_mut().insert(group.clone(), true);
+        self.look.notify_one();
+    }
+
+    /// The next group that was marked and is not being looked at.
+    fn next_dirty(&self) -> Option<(GroupName, bool)> {
+        let looking = self.looking.borrow();
+        let mut dirty = self.dirty.borrow_mut();
+        let next = dirty.keys().find(|g| !looking.contains(*g))?.clone();
+        dirty.remove_entry(&next)
     }
 
     pub async fn tell(&self, event: Event) {
@@ -183,8 +205,11 @@ async fn run(inbox: Inbox, mut asks: mpsc::Receiver<Ask>) {
         changed: Notify::new(),
         known: RefCell::default(),
         by_hand: RefCell::new(BTreeSet::new()),
-        dirty: RefCell::new(BTreeSet::new()),
+        unanswered: Notify::new(),
+        dirty: RefCell::default(),
         look: Notify::new(),
+        looking: RefCell::default(),
+        told: RefCell::default(),
         ours: RefCell::new(BTreeSet::new()),
         last_job: std::cell::Cell::new(0),
         tasks: RefCell::new(BTreeMap::new()),
@@ -238,10 +263,7 @@ fn take(shared: &Rc<Shared>, ask: Ask) {
             let _ = super::token::write(&group, epoch);
             shared.mark(&group);
         }
-        Ask::Observe { group } => {
-            let mine = shared.clone();
-            tokio::task::spawn_local(async move { observe(&mine, group).await });
-        }
+        Ask::Observe { group } => shared.mark_to_tell(&group),
         Ask::Announce { group } => {
             let units = shared.managed(&group).map(|m| m.hard).unwrap_or_default();
             let bus = shared.bus.borrow().clone();
@@ -253,15 +275,8 @@ fn take(shared: &Rc<Shared>, ask: Ask) {
             });
         }
         Ask::OwnJob(answer) => {
-            let (bus, down) = (shared.bus.borrow().clone(), shared.shutting_down.get());
-            tokio::task::spawn_local(async move {
-                let job = match bus {
-                    Some(bus) => bus.job_type("hafailover.service").await.ok().flatten(),
-                    None => None,
-                };
-                let stop = down || job.is_some_and(|job| job == "stop");
-                let _ = answer.send(if stop { Terminate::Stop } else { Terminate::Restart });
-            });
+            let mine = shared.clone();
+            tokio::task::spawn_local(async move { own_job(&mine, answer).await });
         }
         Ask::LetGo => drop(shared.inhibitor.borrow_mut().take()),
     }
@@ -277,11 +292,9 @@ fn work(shared: &Rc<Shared>, group: GroupName, job: impl Future<Output = ()> + '
     let (mine, name) = (shared.clone(), group.clone());
     let task = tokio::task::spawn_local(async move {
         let mut job = std::pin::pin!(job);
-        let look = || async {
-            tokio::time::sleep(AT_WORK).await;
-            observe(&mine, name.clone()).await;
-        };
-        while tokio::select! { () = &mut job => false, () = look() => true } {}
+        while tokio::time::timeout(AT_WORK, &mut job).await.is_err() {
+            mine.mark_to_tell(&name);
+        }
         mine.ours.borrow_mut().remove(&name);
         mine.mark(&name);
     });
@@ -297,30 +310,46 @@ async fn hold(shared: Rc<Shared>) {
     }
 }
 
-async fn observe(shared: &Shared, group: GroupName) {
-    let Some(managed) = shared.managed(&group) else { return };
-    let seen = shared.seen(&group, &managed).await;
-    shared.tell(Event::Observed { group, seen }).await;
+/// Asks until there is an answer or nobody waits for it.
+async fn own_job(shared: &Shared, answer: oneshot::Sender<Terminate>) {
+    while !answer.is_closed() {
+        let bus = shared.bus.borrow().clone();
+        let job = match &bus {
+            _ if shared.shutting_down.get() => Some(Some("stop".to_string())),
+            Some(bus) => bus.job_type("hafailover.service").await.ok(),
+            None => None,
+        };
+        if let Some(job) = job {
+            let stop = job.is_some_and(|job| job == "stop");
+            let _ = answer.send(if stop { Terminate::Stop } else { Terminate::Restart });
+            return;
+        }
+        tokio::time::sleep(OWN_JOB_AGAIN).await;
+    }
 }
 
 /// Looks at groups in which something changed, and tells what is new.
 async fn look(shared: Rc<Shared>) {
-    let mut last: BTreeMap<GroupName, Observation> = BTreeMap::new();
     loop {
-        let next = shared.dirty.borrow_mut().pop_first();
-        let Some(group) = next else {
+        let Some((group, always)) = shared.next_dirty() else {
             shared.look.notified().await;
             continue;
         };
         let Some(managed) = shared.managed(&group) else { continue };
         // Looking takes time from the work that is under way; its end is looked at anyway.
-        if shared.ours.borrow().contains(&group) {
+        if !always && shared.ours.borrow().contains(&group) {
             continue;
         }
-        let seen = shared.seen(&group, &managed).await;
-        if last.get(&group) != Some(&seen) {
-            last.insert(group.clone(), seen.clone());
-            shared.tell(Event::Observed { group, seen }).await;
-        }
+        shared.looking.borrow_mut().insert(group.clone());
+        let mine = shared.clone();
+        tokio::task::spawn_local(async move {
+            let seen = mine.seen(&group, &managed).await;
+            let old = mine.told.borrow_mut().insert(group.clone(), seen.clone());
+            if always || old.as_ref() != Some(&seen) {
+                mine.tell(Event::Observed { group: group.clone(), seen }).await;
+            }
+            mine.looking.borrow_mut().remove(&group);
+            mine.look.notify_one();
+        });
     }
 }

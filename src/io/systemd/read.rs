@@ -107,7 +107,12 @@ pub async fn read(
         match read_once(shared, &bus, &token, names).await {
             Ok(units) => return Ok(units),
             Err(e) if clock::now() >= end => return Err(format!("{group}: {e}")),
-            Err(_) => tokio::time::sleep(LOOK_AGAIN / 10).await,
+            Err(e) => {
+                if !matches!(e, zbus::Error::MethodError(..)) {
+                    shared.unanswered.notify_one();
+                }
+                tokio::time::sleep(LOOK_AGAIN / 10).await;
+            }
         }
     }
 }

@@ -15,25 +15,33 @@ const BACK_TO_BUS: Duration = Duration::from_secs(5);
 
 pub async fn listen(shared: Rc<Shared>) {
     loop {
-        match bus::connect().await {
-            Ok((new, mut stream)) => {
-                let private = new.is_private();
-                if shared.inhibitor.borrow().is_none() && !shared.shutting_down.get() {
-                    let inhibitor = new.inhibit_shutdown().await;
-                    *shared.inhibitor.borrow_mut() = inhibitor;
-                }
-                *shared.bus.borrow_mut() = Some(new);
-                tokio::task::spawn_local(super::hold(shared.clone()));
-                all_changed(&shared);
-                let follow = follow(&shared, &mut stream);
-                if private {
-                    let _ = tokio::time::timeout(BACK_TO_BUS, follow).await;
-                } else {
-                    follow.await;
-                }
-                *shared.bus.borrow_mut() = None;
-            }
-            Err(_) => tokio::time::sleep(RECONNECT).await,
+        let Ok((new, mut signals)) = bus::connect().await else {
+            *shared.bus.borrow_mut() = None;
+            tokio::time::sleep(RECONNECT).await;
+            continue;
+        };
+        if shared.inhibitor.borrow().is_none() && !shared.shutting_down.get() {
+            let inhibitor = new.inhibit_shutdown().await;
+            *shared.inhibitor.borrow_mut() = inhibitor;
+        }
+        *shared.bus.borrow_mut() = Some(new.clone());
+        tokio::task::spawn_local(super::hold(shared.clone()));
+        all_changed(&shared);
+        tokio::select! {
+            () = follow(&shared, &mut signals) => *shared.bus.borrow_mut() = None,
+            () = silent(&shared, &new) => *shared.bus.borrow_mut() = None,
+            // Calls go on over the private socket until the bus is back.
+            () = tokio::time::sleep(BACK_TO_BUS), if new.is_private() => {}
+        }
+    }
+}
+
+/// Ends when a call was not answered and the bus does not answer either.
+async fn silent(shared: &Shared, bus: &bus::Bus) {
+    loop {
+        shared.unanswered.notified().await;
+        if !bus.answers().await {
+            return;
         }
     }
 }
@@ -46,8 +54,8 @@ fn all_changed(shared: &Shared) {
     names.iter().for_each(|name| shared.mark(name));
 }
 
-async fn follow(shared: &Rc<Shared>, stream: &mut zbus::MessageStream) {
-    while let Some(message) = bus::next(stream).await {
+async fn follow(shared: &Rc<Shared>, signals: &mut bus::Signals) {
+    while let Some(message) = signals.next().await {
         let header = message.header();
         let member = header.member().map(|m| m.to_string()).unwrap_or_default();
         let path = header.path().map(|p| p.to_string()).unwrap_or_default();
@@ -74,7 +82,7 @@ async fn follow(shared: &Rc<Shared>, stream: &mut zbus::MessageStream) {
                     shared.tell(Event::Terminate { kind: Terminate::Shutdown }).await;
                 }
             }
-            // PID 1 left the bus and is back (daemon-reexec): subscribe anew.
+            // PID 1 (daemon-reexec) or logind has another name on the bus: subscribe anew.
             "NameOwnerChanged" => {
                 let owner: Result<(String, String, String), _> = body.deserialize();
                 let back = owner.is_ok_and(|(_, _, new)| !new.is_empty());

@@ -1,0 +1,277 @@
+//! A bus as Debian configures it and a PID 1 of the test's own on it, in a mount namespace with an
+//! empty /run: just enough of org.freedesktop.systemd1(5) for one group, with its answers held
+//! back where a test wants that.
+
+use crate::space::sh;
+use futures_util::StreamExt;
+use std::collections::{BTreeMap, HashMap};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use zbus::message::Type;
+use zbus::{Connection, MessageStream, ObjectPath, Variant};
+
+pub const PATIENCE: Duration = Duration::from_secs(20);
+const MANAGER: &str = "/org/freedesktop/systemd1";
+
+/// What a test changes while the manager runs.
+#[derive(Default)]
+pub struct State {
+    /// `ActiveState` by unit; one that is not here does not exist.
+    pub units: BTreeMap<String, String>,
+    /// The type of the job of hafailover.service, empty for none.
+    pub own_job: String,
+    /// So many of the next calls for this unit's properties are never answered.
+    pub mute: BTreeMap<String, u32>,
+    /// The next answer about this unit waits until the sender is dropped.
+    pub hold: BTreeMap<String, Receiver<()>>,
+    /// Calls in the order in which they came: `StartUnit a.service`.
+    pub calls: Vec<String>,
+    jobs: u32,
+}
+
+pub struct Manager {
+    pub state: Arc<Mutex<State>>,
+    emit: tokio::sync::mpsc::UnboundedSender<Signal>,
+    bus: Child,
+}
+
+#[derive(Clone, Debug)]
+pub enum Signal {
+    Changed(String),
+    Reloaded,
+}
+
+impl Manager {
+    /// Moves this thread into a mount namespace and starts both there.
+    pub fn start() -> Manager {
+        // SAFETY: only this thread, which shares nothing of its file system view with others after.
+        unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS) }
+            .expect("root");
+        sh("mount --make-rprivate / && mount -t tmpfs tmpfs /run && mkdir -p /run/dbus");
+        let mut bus = Command::new("dbus-daemon");
+        bus.args(["--system", "--nofork", "--nopidfile", "--nosyslog"]).stderr(Stdio::null());
+        let bus = bus.spawn().expect("dbus is installed: tests/lab/prepare.sh");
+        let state: Arc<Mutex<State>> = Arc::default();
+        let (emit, signals) = tokio::sync::mpsc::unbounded_channel();
+        let (ready, is_ready) = channel();
+        let mine = state.clone();
+        std::thread::spawn(move || run(async { serve(mine, signals, ready).await }));
+        is_ready.recv_timeout(PATIENCE).expect("the manager is on the bus");
+        Manager { state, emit, bus }
+    }
+
+    pub fn set(&self, unit: &str, active: &str) {
+        self.state.lock().expect("whole").units.insert(unit.into(), active.into());
+    }
+
+    pub fn emit(&self, signal: Signal) {
+        self.emit.send(signal).expect("the manager runs");
+    }
+
+    /// The next answer about this unit waits until the sender is dropped.
+    pub fn hold(&self, unit: &str) -> Sender<()> {
+        let (release, held) = channel();
+        self.state.lock().expect("whole").hold.insert(unit.into(), held);
+        release
+    }
+
+    pub fn until(&self, what: &str, done: impl Fn(&State) -> bool) {
+        let end = Instant::now() + PATIENCE;
+        while !done(&self.state.lock().expect("whole")) {
+            assert!(Instant::now() < end, "{what} does not happen");
+            std::thread::yield_now();
+        }
+    }
+
+    /// The bus stands still, or runs again.
+    pub fn freeze(&self, on: bool) {
+        let pid = rustix::process::Pid::from_child(&self.bus);
+        let signal = if on { rustix::process::Signal::STOP } else { rustix::process::Signal::CONT };
+        rustix::process::kill_process(pid, signal).expect("it runs");
+    }
+}
+
+impl Drop for Manager {
+    fn drop(&mut self) {
+        let _ = self.bus.kill();
+        let _ = self.bus.wait();
+    }
+}
+
+/// Runs it on this thread.
+pub fn run<T>(work: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    tokio::task::LocalSet::new().block_on(&runtime.expect("a runtime"), work)
+}
+
+async fn connect() -> Connection {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match Connection::system().await {
+            Ok(bus) => return bus,
+            Err(e) => assert!(Instant::now() < end, "the bus: {e}"),
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn serve(
+    state: Arc<Mutex<State>>,
+    mut signals: tokio::sync::mpsc::UnboundedReceiver<Signal>,
+    ready: Sender<()>,
+) {
+    let bus = connect().await;
+    let calls = MessageStream::from(bus.clone());
+    bus.request_name("org.freedesktop.systemd1").await.expect("root may");
+    bus.request_name("org.freedesktop.login1").await.expect("root may");
+    tokio::task::spawn_local(private(state.clone()));
+    ready.send(()).expect("the test waits");
+    listen(bus, state, calls, &mut signals).await;
+}
+
+/// The socket of PID 1's own, without a bus.
+async fn private(state: Arc<Mutex<State>>) {
+    std::fs::create_dir_all("/run/systemd").expect("made");
+    let listener = tokio::net::UnixListener::bind("/run/systemd/private").expect("bound");
+    while let Ok((stream, _)) = listener.accept().await {
+        let stream = stream.into_std().expect("a socket");
+        let guid = zbus::Guid::generate();
+        let server = zbus::connection::Builder::unix_stream(stream).server(guid);
+        let state = state.clone();
+        tokio::task::spawn_local(async move {
+            let Ok(bus) = server.p2p().build().await else { return };
+            let calls = MessageStream::from(bus.clone());
+            let (_open, mut none) = tokio::sync::mpsc::unbounded_channel();
+            listen(bus, state, calls, &mut none).await;
+        });
+    }
+}
+
+async fn listen(
+    bus: Connection,
+    state: Arc<Mutex<State>>,
+    mut calls: MessageStream,
+    signals: &mut tokio::sync::mpsc::UnboundedReceiver<Signal>,
+) {
+    loop {
+        tokio::select! {
+            call = calls.next() => match call {
+                Some(Ok(call)) if call.message_type() == Type::MethodCall => {
+                    tokio::task::spawn_local(answer(bus.clone(), state.clone(), call));
+                }
+                Some(Ok(_)) => {}
+                _ => return,
+            },
+            signal = signals.recv() => match signal {
+                Some(signal) => emit(&bus, signal).await,
+                None => return,
+            },
+        }
+    }
+}
+
+async fn emit(bus: &Connection, signal: Signal) {
+    let nobody = None::<&str>;
+    let manager = "org.freedesktop.systemd1.Manager";
+    let sent = match signal {
+        Signal::Reloaded => bus.emit_signal(nobody, MANAGER, manager, "Reloading", &(false,)).await,
+        Signal::Changed(unit) => {
+            let path = hafailover::io::systemd::bus::unit_path(&unit);
+            let properties = "org.freedesktop.DBus.Properties";
+            let none: (&str, HashMap<&str, Variant>, Vec<&str>) =
+                ("org.freedesktop.systemd1.Unit", HashMap::new(), Vec::new());
+            bus.emit_signal(nobody, path, properties, "PropertiesChanged", &none).await
+        }
+    };
+    sent.expect("the bus takes it");
+}
+
+async fn answer(bus: Connection, state: Arc<Mutex<State>>, call: zbus::Message) {
+    let header = call.header();
+    let member = header.member().map(|m| m.to_string()).unwrap_or_default();
+    let path = header.path().map(|p| p.to_string()).unwrap_or_default();
+    let _ = match member.as_str() {
+        "GetAll" if path.contains("/job/") => {
+            let kind = state.lock().expect("whole").own_job.clone();
+            bus.reply(&header, &HashMap::from([("JobType", Variant::from(kind))])).await
+        }
+        "GetAll" => {
+            let kind: String = call.body().deserialize().expect("an interface");
+            if kind.ends_with(".Unit") {
+                return properties(&bus, &state, &header, &path).await;
+            }
+            bus.reply(&header, &HashMap::from([("Result", Variant::from("success"))])).await
+        }
+        "ListUnitsByNames" => {
+            let (names,): (Vec<String>,) = call.body().deserialize().expect("names");
+            let none = || ObjectPath::try_from("/").expect("a path");
+            let line = |unit: String| {
+                let active = state.lock().expect("whole").units.get(&unit).cloned();
+                let load = if active.is_some() { "loaded" } else { "not-found" };
+                let active = active.unwrap_or_else(|| "inactive".into());
+                (unit, "", load, active, "", "", none(), 0u32, "", none())
+            };
+            let list: Vec<_> = names.into_iter().map(line).collect();
+            bus.reply(&header, &list).await
+        }
+        "StartUnit" | "StopUnit" => {
+            let (unit, _): (String, String) = call.body().deserialize().expect("unit and mode");
+            let job = {
+                let mut state = state.lock().expect("whole");
+                state.calls.push(format!("{member} {unit}"));
+                let now = if member == "StartUnit" { "active" } else { "inactive" };
+                state.units.insert(unit.clone(), now.into());
+                state.jobs += 1;
+                format!("{MANAGER}/job/{}", state.jobs)
+            };
+            let _ = bus.reply(&header, &ObjectPath::try_from(job).expect("a path")).await;
+            return emit(&bus, Signal::Changed(unit)).await;
+        }
+        _ => bus.reply(&header, &()).await,
+    };
+}
+
+async fn properties(
+    bus: &Connection,
+    state: &Mutex<State>,
+    header: &zbus::message::Header<'_>,
+    path: &str,
+) {
+    let of = |unit: &String| hafailover::io::systemd::bus::unit_path(unit) == path;
+    let own = path == hafailover::io::systemd::bus::unit_path("hafailover.service");
+    let (unit, active, job, held) = {
+        let mut state = state.lock().expect("whole");
+        let own_unit = own.then(|| "hafailover.service".to_string());
+        let Some(unit) = own_unit.or_else(|| state.units.keys().find(|u| of(u)).cloned()) else {
+            drop(state);
+            let _ = bus.reply(header, &HashMap::<&str, Variant>::new()).await;
+            return;
+        };
+        if let Some(left) = state.mute.get_mut(&unit).filter(|left| **left > 0) {
+            *left -= 1;
+            return;
+        }
+        let active = state.units.get(&unit).cloned().unwrap_or_default();
+        let job = if own && !state.own_job.is_empty() { 7u32 } else { 0 };
+        state.calls.push(format!("GetAll {unit}"));
+        let held = state.hold.remove(&unit);
+        (unit, active, job, held)
+    };
+    if let Some(held) = held {
+        // As it was when it was asked, but late.
+        let _ = tokio::task::spawn_blocking(move || held.recv()).await;
+    }
+    let job_path = if job == 0 { "/".into() } else { format!("{MANAGER}/job/{job}") };
+    let gate = ("AssertPathExists", false, false, "/run/hafailover/owned/files", 1i32);
+    let all: HashMap<&str, Variant> = HashMap::from([
+        ("Id", Variant::from(unit)),
+        ("LoadState", Variant::from("loaded")),
+        ("ActiveState", Variant::from(active)),
+        ("SubState", Variant::from("")),
+        ("Asserts", Variant::from(vec![gate])),
+        ("Job", Variant::from((job, ObjectPath::try_from(job_path).expect("a path")))),
+    ]);
+    let _ = bus.reply(header, &all).await;
+}

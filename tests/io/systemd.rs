@@ -1,0 +1,148 @@
+//! The hands on systemd against a manager that lies, sleeps and is late.
+
+use crate::manager::{Manager, PATIENCE, Signal, run};
+use hafailover::core::name::GroupName;
+use hafailover::core::{Event, MemberState, Observation, Terminate};
+use hafailover::io::Input;
+use hafailover::io::systemd::{Managed, Systemd};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+const UNIT: &str = "a.service";
+
+struct Hands {
+    systemd: Systemd,
+    inbox: mpsc::Receiver<Input>,
+}
+
+fn group() -> GroupName {
+    GroupName("files".into())
+}
+
+impl Hands {
+    fn new() -> Hands {
+        let (sender, inbox) = mpsc::channel(64);
+        let systemd = Systemd::spawn(sender).expect("a thread");
+        let managed = Managed { hard: vec![UNIT.into()], soft: Vec::new() };
+        systemd.manage(BTreeMap::from([(group(), managed)]));
+        Hands { systemd, inbox }
+    }
+
+    fn next(&mut self) -> Input {
+        let next = async { tokio::time::timeout(PATIENCE, self.inbox.recv()).await };
+        run(next).expect("in time").expect("it runs")
+    }
+
+    fn seen(&mut self) -> Observation {
+        loop {
+            if let Input::Event(Event::Observed { seen, .. }) = self.next() {
+                return seen;
+            }
+        }
+    }
+}
+
+fn state(seen: &Observation) -> Option<MemberState> {
+    seen.members.first().map(|m| m.state)
+}
+
+/// Goal: nobody but PID 1 and logind tells what they did: any process on the system bus may send
+/// a signal to our name, and a forged shutdown would make this node give everything away.
+#[test]
+fn a_forged_signal_is_not_heard() {
+    let manager = Manager::start();
+    manager.set(UNIT, "active");
+    let mut hands = Hands::new();
+    assert_eq!(state(&hands.seen()), Some(MemberState::Active));
+    crate::space::sh(
+        "names() { dbus-send --system --print-reply --dest=org.freedesktop.DBus / \
+                   org.freedesktop.DBus.ListNames | grep -o '\":[^\"]*\"' | tr -d '\"'; }
+         for name in $(names); do
+             setpriv --reuid 65534 --clear-groups dbus-send --system --type=signal --dest=$name \
+                 /org/freedesktop/login1 org.freedesktop.login1.Manager.PrepareForShutdown \
+                 boolean:true
+         done",
+    );
+    manager.emit(Signal::Reloaded);
+    loop {
+        match hands.next() {
+            Input::Reload => break,
+            Input::Event(Event::Terminate { kind }) => panic!("a forged {kind:?}"),
+            _ => {}
+        }
+    }
+}
+
+/// Goal: why we are being ended is asked until somebody answers: taken for a restart, a stop would
+/// leave the groups running without a daemon.
+#[test]
+fn a_busy_pid_1_is_asked_again_why_we_end() {
+    let manager = Manager::start();
+    manager.set(UNIT, "active");
+    let mut hands = Hands::new();
+    hands.seen();
+    {
+        let mut state = manager.state.lock().expect("whole");
+        state.own_job = "stop".into();
+        state.mute.insert("hafailover.service".into(), 1);
+    }
+    let systemd = hands.systemd.clone();
+    assert_eq!(run(async { systemd.own_job().await }), Terminate::Stop);
+}
+
+/// Goal: what was read first is told first, also if its answer is late.
+#[test]
+fn observations_are_told_in_the_order_of_time() {
+    let manager = Manager::start();
+    manager.set(UNIT, "active");
+    let mut hands = Hands::new();
+    hands.seen();
+    manager.emit(Signal::Reloaded);
+    while !matches!(hands.next(), Input::Reload) {}
+    hands.systemd.observe(group());
+    hands.seen();
+    manager.set(UNIT, "failed");
+    let release = manager.hold(UNIT);
+    hands.systemd.observe(group());
+    manager.until("the late reading", |s| s.hold.is_empty());
+    manager.set(UNIT, "active");
+    manager.emit(Signal::Changed(UNIT.into()));
+    manager.emit(Signal::Reloaded);
+    while !matches!(hands.next(), Input::Reload) {}
+    drop(release);
+    let end = std::time::Instant::now() + Duration::from_secs(2);
+    let mut last = None;
+    while let Some(left) = end.checked_duration_since(std::time::Instant::now()) {
+        let next = run(async { tokio::time::timeout(left, hands.inbox.recv()).await });
+        if let Ok(Some(Input::Event(Event::Observed { seen, .. }))) = next {
+            last = state(&seen);
+        }
+    }
+    assert_eq!(last, Some(MemberState::Active), "the last word is what is");
+}
+
+/// Goal: a bus that accepts connections and answers none costs moments: PID 1's own socket is
+/// still there.
+#[test]
+fn a_frozen_bus_is_gone_around() {
+    let manager = Manager::start();
+    manager.set(UNIT, "active");
+    manager.freeze(true);
+    let mut hands = Hands::new();
+    hands.systemd.observe(group());
+    assert_eq!(state(&hands.seen()), Some(MemberState::Active));
+}
+
+/// Goal: the same for a bus that freezes later.
+#[test]
+fn a_bus_that_freezes_is_left() {
+    let manager = Manager::start();
+    manager.set(UNIT, "active");
+    let mut hands = Hands::new();
+    assert_eq!(state(&hands.seen()), Some(MemberState::Active));
+    manager.freeze(true);
+    manager.set(UNIT, "failed");
+    hands.systemd.observe(group());
+    assert_eq!(state(&hands.seen()), Some(MemberState::Failed));
+}
