@@ -241,24 +241,27 @@ async fn properties(
 ) {
     let of = |unit: &String| hafailover::io::systemd::bus::unit_path(unit) == path;
     let own = path == hafailover::io::systemd::bus::unit_path("hafailover.service");
-    let (unit, active, job, held) = {
+    let found = {
         let mut state = state.lock().expect("whole");
         let own_unit = own.then(|| "hafailover.service".to_string());
-        let Some(unit) = own_unit.or_else(|| state.units.keys().find(|u| of(u)).cloned()) else {
-            drop(state);
-            let _ = bus.reply(header, &HashMap::<&str, Variant>::new()).await;
-            return;
-        };
-        if let Some(left) = state.mute.get_mut(&unit).filter(|left| **left > 0) {
-            *left -= 1;
-            return;
-        }
-        let active = state.units.get(&unit).cloned().unwrap_or_default();
-        let job = if own && !state.own_job.is_empty() { 7u32 } else { 0 };
-        state.calls.push(format!("GetAll {unit}"));
-        let held = state.hold.remove(&unit);
-        (unit, active, job, held)
+        let unit = own_unit.or_else(|| state.units.keys().find(|u| of(u)).cloned());
+        unit.map(|unit| {
+            let mute = state.mute.get_mut(&unit).filter(|left| **left > 0);
+            let mute = mute.map(|left| *left -= 1).is_some();
+            let active = state.units.get(&unit).cloned().unwrap_or_default();
+            let job = if own && !state.own_job.is_empty() { 7u32 } else { 0 };
+            state.calls.push(format!("GetAll {unit}"));
+            let held = state.hold.remove(&unit);
+            (unit, active, job, held, mute)
+        })
     };
+    let Some((unit, active, job, held, mute)) = found else {
+        let _ = bus.reply(header, &HashMap::<&str, Variant>::new()).await;
+        return;
+    };
+    if mute {
+        return;
+    }
     if let Some(held) = held {
         // As it was when it was asked, but late.
         let _ = tokio::task::spawn_blocking(move || held.recv()).await;

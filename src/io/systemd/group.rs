@@ -2,6 +2,7 @@
 //! in the kernel.
 
 use super::Shared;
+use super::awake::awake;
 use super::read::{bus, read, settle};
 use super::unit::Unit;
 use crate::core::name::{Epoch, GroupName};
@@ -44,6 +45,8 @@ pub async fn observe(shared: &Shared, name: &GroupName, managed: &Managed) -> Ob
     }
 }
 
+/// Nothing is asked of systemd after `valid_until`, and nothing more after a freeze as long as
+/// what was left until then: whoever froze between an address and a disk may have lost both.
 pub async fn start(
     shared: Rc<Shared>,
     name: GroupName,
@@ -51,30 +54,43 @@ pub async fn start(
     epoch: Epoch,
     valid_until: Instant,
 ) -> Result<(), StartError> {
-    let unknown = |why: String| StartError::Unknown { why };
-    if clock::now() >= valid_until {
+    let now = clock::now();
+    if now >= valid_until {
         return Err(StartError::Late);
     }
-    token::write(&name, epoch).map_err(|e| unknown(format!("the token: {e}")))?;
-    let before = read(&shared, &name, &managed.names()).await.map_err(unknown)?;
+    let work = start_layers(&shared, &name, &managed, epoch, valid_until);
+    awake(valid_until.since(now), work).await.unwrap_or(Err(StartError::Late))
+}
+
+async fn start_layers(
+    shared: &Shared,
+    name: &GroupName,
+    managed: &Managed,
+    epoch: Epoch,
+    valid_until: Instant,
+) -> Result<(), StartError> {
+    let unknown = |why: String| StartError::Unknown { why };
+    token::write(name, epoch).map_err(|e| unknown(format!("the token: {e}")))?;
+    let before = read(shared, name, &managed.names()).await.map_err(unknown)?;
     if let Some(why) = before.iter().find_map(|u| u.unloaded.clone()) {
         return Err(unknown(why));
     }
-    let bus = bus(&shared).await.map_err(unknown)?;
+    let bus_now = bus(shared).await.map_err(unknown)?;
     // Also the count of starts: a member that moved to and fro is not one that crashes in a loop.
     for unit in before.iter().filter(|u| u.down()) {
-        let _ = bus.reset_failed(&unit.name).await;
-    }
-    if clock::now() >= valid_until {
-        // Nothing was asked of systemd yet; the stop that follows removes the token.
-        return Err(StartError::Late);
+        let _ = bus_now.reset_failed(&unit.name).await;
     }
     let mut up = layers(&before);
     up.reverse();
-    for layer in up {
-        start_layer(&shared, &name, &managed, &before, layer).await?;
+    let down = |u: &&Unit| u.state != MemberState::Active;
+    up.retain(|layer| before.iter().filter(down).any(|u| layer.contains(&u.name)));
+    for (n, layer) in up.into_iter().enumerate() {
+        // Until the first one is asked for, what was waited for may have been the bus.
+        let valid = (n == 0).then_some(valid_until);
+        start_layer(shared, name, managed, &before, layer, valid).await?;
     }
     // The target itself has nothing left to start; it is what people look at.
+    let bus = bus(shared).await.map_err(unknown)?;
     match shared.asked(bus.start_unit(&name.unit()).await) {
         Err(zbus::Error::MethodError(_, why, _)) => Err(unknown(why.unwrap_or_default())),
         _ => Ok(()),
@@ -89,14 +105,15 @@ async fn start_layer(
     managed: &Managed,
     before: &[Unit],
     layer: Vec<String>,
+    valid_until: Option<Instant>,
 ) -> Result<(), StartError> {
     let unknown = |why: String| StartError::Unknown { why };
-    let mine = || before.iter().filter(|u| layer.contains(&u.name));
-    let down: Vec<&Unit> = mine().filter(|u| u.state != MemberState::Active).collect();
-    if down.is_empty() {
-        return Ok(());
-    }
+    let mine = before.iter().filter(|u| layer.contains(&u.name));
+    let down: Vec<&Unit> = mine.filter(|u| u.state != MemberState::Active).collect();
     let bus = bus(shared).await.map_err(unknown)?;
+    if valid_until.is_some_and(|until| clock::now() >= until) {
+        return Err(StartError::Late);
+    }
     for unit in &down {
         // A lost answer leaves the job running: the members tell what became of it.
         let asked = shared.asked(bus.start_unit(&unit.name).await);

@@ -1,6 +1,7 @@
 //! The hands on systemd: jobs, unit states, shutdown. The only part that speaks D-Bus, on a thread
 //! and a runtime of its own, so that no burst of signals delays a heartbeat.
 
+mod awake;
 pub mod bus;
 mod group;
 mod read;
