@@ -1,16 +1,59 @@
 //! What the kernel says, whatever systemd says: mounts, addresses, processes, and who holds a file
 //! system. Reads /proc and /sys afresh each time; keeps nothing open.
 
-use std::os::unix::fs::MetadataExt;
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// Holders named at most; more help nobody.
 const HOLDERS_MAX: usize = 8;
 
-/// Is something mounted there, in the mount namespace of PID 1 (proc_pid_mountinfo(5))?
-pub fn mounted(path: &str) -> bool {
-    let table = std::fs::read_to_string("/proc/1/mountinfo").unwrap_or_default();
-    table.lines().filter_map(|l| l.split(' ').nth(4)).any(|p| unescape(p) == path)
+/// Is something mounted there, in the mount namespace of PID 1 (proc_pid_mountinfo(5))? What
+/// cannot be read is an error here and below, never a "no": a release stands on these answers.
+pub fn mounted(path: &str) -> io::Result<bool> {
+    let table = std::fs::read_to_string("/proc/1/mountinfo")?;
+    Ok(table.lines().filter_map(|l| l.split(' ').nth(4)).any(|p| unescape(p) == path))
+}
+
+/// Where the file system of a block device is still mounted, but at these places: at another path
+/// (a bind mount), or in another mount namespace (a container, an `unshare -m`), which unmounting it
+/// here does not end. `what` is a mount unit's `What=`; anything but a block device, and btrfs,
+/// whose devices have no number of their own here, is not looked for.
+pub fn still_mounted(what: &str, except: &[&str]) -> io::Result<Option<String>> {
+    let Some(device) = block_device(what) else { return Ok(None) };
+    let device = format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device));
+    let mut seen = Vec::new();
+    for entry in std::fs::read_dir("/proc")?.flatten() {
+        let process = entry.path();
+        // One that has just ended has no namespace and no table.
+        let Ok(space) = std::fs::read_link(process.join("ns/mnt")) else { continue };
+        if seen.contains(&space) {
+            continue;
+        }
+        let Ok(table) = std::fs::read_to_string(process.join("mountinfo")) else { continue };
+        seen.push(space);
+        let points = table.lines().filter(|l| l.split(' ').nth(2) == Some(&device));
+        let mut paths = points.filter_map(|l| l.split(' ').nth(4)).map(unescape);
+        if let Some(path) = paths.find(|p| !except.contains(&p.as_str())) {
+            let pid = entry.file_name().to_string_lossy().into_owned();
+            let comm = std::fs::read_to_string(process.join("comm")).unwrap_or_default();
+            let words = format!("{what} is still mounted at {path}, seen by pid {pid} ({})", comm);
+            return Ok(Some(printable(words.replace('\n', "").trim())));
+        }
+    }
+    Ok(None)
+}
+
+/// The number of the device behind a path, or behind `UUID=` and the like (fstab(5)).
+fn block_device(what: &str) -> Option<u64> {
+    let path = match what.split_once('=') {
+        Some((tag, value)) if !what.starts_with('/') => {
+            format!("/dev/disk/by-{}/{}", tag.to_lowercase(), value.trim_matches('"'))
+        }
+        _ => what.to_string(),
+    };
+    let meta = std::fs::metadata(path).ok()?;
+    meta.file_type().is_block_device().then(|| meta.rdev())
 }
 
 /// Octal escapes of the mount table: blank, tab, newline, backslash.
@@ -25,34 +68,51 @@ pub fn printable(text: &str) -> String {
 }
 
 /// Processes in a unit's cgroup and below it (`ControlGroup` of the unit).
-pub fn processes(cgroup: &str) -> Vec<u32> {
+pub fn processes(cgroup: &str) -> io::Result<Vec<u32>> {
     if cgroup.is_empty() || cgroup == "/" {
-        return Vec::new();
+        return Ok(Vec::new());
     }
+    let root = Path::new("/sys/fs/cgroup");
+    // cgroups(7): version 2; version 1 and the mixture keep systemd's tree beside others.
+    let trees = [root.to_path_buf(), root.join("systemd"), root.join("unified")];
+    let Some(tree) = trees.iter().find(|t| t.join("cgroup.procs").exists()) else {
+        return Err(io::Error::other("there are no cgroups below /sys/fs/cgroup"));
+    };
     let mut found = Vec::new();
-    let mut dirs = vec![PathBuf::from(format!("/sys/fs/cgroup{cgroup}"))];
+    let mut dirs = vec![PathBuf::from(format!("{}{cgroup}", tree.display()))];
     while let Some(dir) = dirs.pop() {
-        let text = std::fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
+        let text = present(std::fs::read_to_string(dir.join("cgroup.procs")))?.unwrap_or_default();
         found.extend(text.lines().filter_map(|l| l.parse::<u32>().ok()));
-        let entries = std::fs::read_dir(&dir).into_iter().flatten().flatten();
-        dirs.extend(entries.filter(|e| e.path().is_dir()).map(|e| e.path()));
+        let entries = present(std::fs::read_dir(&dir))?.into_iter().flatten().flatten();
+        dirs.extend(entries.filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()));
     }
-    found
+    Ok(found)
+}
+
+/// A cgroup that is gone has nothing in it; one of threads tells its processes higher up.
+fn present<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) if matches!(e.raw_os_error(), Some(libc::ENODEV | libc::EOPNOTSUPP)) => Ok(None),
+        Err(e) => Err(e),
+    }
 }
 
 /// Is the address on this machine?
-pub fn has_address(address: std::net::IpAddr) -> bool {
+pub fn has_address(address: std::net::IpAddr) -> io::Result<bool> {
     match address {
         std::net::IpAddr::V4(v4) => {
-            let table = std::fs::read_to_string("/proc/net/fib_trie").unwrap_or_default();
+            let table = std::fs::read_to_string("/proc/net/fib_trie")?;
             let lines: Vec<&str> = table.lines().map(str::trim).collect();
             let leaf = format!("|-- {v4}");
-            lines.windows(2).any(|w| w[0] == leaf && w[1] == "/32 host LOCAL")
+            Ok(lines.windows(2).any(|w| w[0] == leaf && w[1] == "/32 host LOCAL"))
         }
         std::net::IpAddr::V6(v6) => {
             let hex: String = v6.octets().iter().map(|b| format!("{b:02x}")).collect();
-            let table = std::fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
-            table.lines().any(|l| l.starts_with(&hex))
+            // A kernel without IPv6 has no table.
+            let table = present(std::fs::read_to_string("/proc/net/if_inet6"))?;
+            Ok(table.unwrap_or_default().lines().any(|l| l.starts_with(&hex)))
         }
     }
 }
@@ -104,10 +164,10 @@ mod tests {
 
     #[test]
     fn the_root_is_mounted_and_loopback_is_ours() {
-        assert!(mounted("/"));
-        assert!(!mounted("/no/such/mount"));
-        assert!(has_address("127.0.0.1".parse().expect("an address")));
-        assert!(!has_address("192.0.2.1".parse().expect("an address")));
+        assert!(mounted("/").expect("readable"));
+        assert!(!mounted("/no/such/mount").expect("readable"));
+        assert!(has_address("127.0.0.1".parse().expect("an address")).expect("readable"));
+        assert!(!has_address("192.0.2.1".parse().expect("an address")).expect("readable"));
     }
 
     #[test]

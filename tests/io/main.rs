@@ -3,6 +3,7 @@
 
 mod address;
 mod journal;
+mod kernel;
 mod links;
 mod manager;
 mod space;

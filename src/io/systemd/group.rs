@@ -35,10 +35,14 @@ pub async fn observe(shared: &Shared, name: &GroupName, managed: &Managed) -> Ob
     let member = |u: &Unit| u.member(hard(u), by_hand.contains(&u.name), token.is_some());
     let members: Vec<Member> = units.iter().map(member).collect();
     let down = units.iter().filter(|u| u.down() && !u.busy);
+    let leftovers: Result<Vec<_>, _> = down.map(|u| u.leftover(&units)).collect();
+    let Ok(leftovers) = leftovers else {
+        return Observation { blind: true, ..Observation::default() };
+    };
     Observation {
         members,
         token,
-        leftovers: down.filter_map(Unit::leftover).collect(),
+        leftovers: leftovers.into_iter().flatten().collect(),
         blind: false,
         unloaded: units.iter().find_map(|u| u.unloaded.clone()),
         no_carrier: None,
@@ -161,17 +165,17 @@ pub async fn stop(shared: Rc<Shared>, name: GroupName, managed: Managed) -> Resu
             false => settle(&shared, &name, &up, limit).await.map_err(unknown)?,
         };
         for unit in &after {
-            verify(&shared, unit).await?;
+            verify(&shared, unit, &units).await?;
         }
     }
     Ok(())
 }
 
 /// Down for systemd and gone from the kernel, or who holds it.
-async fn verify(shared: &Shared, unit: &Unit) -> Result<(), StopError> {
+async fn verify(shared: &Shared, unit: &Unit, group: &[Unit]) -> Result<(), StopError> {
     // A failed stop is told by the kernel: a mount that is gone is released, whatever its unit
     // says of an earlier try.
-    let left = unit.leftover();
+    let left = unit.leftover(group).map_err(|why| StopError::Unknown { why })?;
     if left.is_none() && (unit.down() || unit.name.ends_with(".mount")) {
         if unit.state == MemberState::Failed {
             let bus = bus(shared).await.map_err(|why| StopError::Unknown { why })?;

@@ -26,6 +26,8 @@ use tokio::sync::{Notify, mpsc, oneshot};
 const QUEUE: usize = 1024;
 /// A group at which we are at work is looked at so often.
 const AT_WORK: Duration = Duration::from_millis(500);
+/// Pause before a group that could not be read is looked at again.
+const BLIND_AGAIN: Duration = Duration::from_millis(500);
 /// Longest wait for the type of our own job: PID 1 may be busy with a reload. Half of the unit's
 /// TimeoutStopSec=.
 const OWN_JOB: Duration = Duration::from_secs(30);
@@ -351,6 +353,10 @@ async fn look(shared: Rc<Shared>) {
             }
             mine.looking.borrow_mut().remove(&group);
             mine.look.notify_one();
+            if mine.told.borrow().get(&group).is_some_and(|seen| seen.blind) {
+                tokio::time::sleep(BLIND_AGAIN).await;
+                mine.mark(&group);
+            }
         });
     }
 }

@@ -26,7 +26,8 @@ pub struct Unit {
     pub start_limit: Duration,
     pub stop_limit: Duration,
     cgroup: String,
-    mount: Option<String>,
+    /// Where, and what.
+    mount: Option<(String, String)>,
 }
 
 impl Unit {
@@ -65,7 +66,7 @@ impl Unit {
             start_limit: limit(bus::number(all, "TimeoutStartUSec")),
             stop_limit: limit(bus::number(all, "TimeoutStopUSec")),
             cgroup: text("ControlGroup"),
-            mount: name.ends_with(".mount").then(|| text("Where")),
+            mount: name.ends_with(".mount").then(|| (text("Where"), text("What"))),
         }
     }
 
@@ -98,25 +99,38 @@ impl Unit {
         !self.busy && !moving
     }
 
-    /// What the kernel still holds of it, in words; empty for a unit that is up.
-    pub fn leftover(&self) -> Option<String> {
-        if let Some(path) = self.mount.as_ref().filter(|path| kernel::mounted(path)) {
-            return Some(format!("{path} is still mounted"));
+    /// What the kernel still holds of it, a member of `group`, in words; nothing for a unit that is
+    /// up. `Err`: the kernel did not tell.
+    pub fn leftover(&self, group: &[Unit]) -> Result<Option<String>, String> {
+        let name = &self.name;
+        let silent = |e: std::io::Error| format!("{name}: the kernel does not tell: {e}");
+        if let Some((path, what)) = &self.mount {
+            if kernel::mounted(path).map_err(silent)? {
+                return Ok(Some(format!("{path} is still mounted")));
+            }
+            let others = group.iter().filter(|u| u.name != *name);
+            let others: Vec<&str> =
+                others.filter_map(|u| Some(u.mount.as_ref()?.0.as_str())).collect();
+            if let Some(words) = kernel::still_mounted(what, &others).map_err(silent)? {
+                return Ok(Some(words));
+            }
         }
-        if let Some(address) = address_of(&self.name).filter(|a| kernel::has_address(*a)) {
-            return Some(format!("the address {address} is still here"));
+        if let Some(address) = address_of(name)
+            && kernel::has_address(address).map_err(silent)?
+        {
+            return Ok(Some(format!("the address {address} is still here")));
         }
-        let pids = kernel::processes(&self.cgroup);
-        let pid = pids.first()?;
-        Some(format!("{} processes of {} still run, pid {pid} for one", pids.len(), self.name))
+        let pids = kernel::processes(&self.cgroup).map_err(silent)?;
+        let word = |pid| format!("{} processes of {name} still run, pid {pid} for one", pids.len());
+        Ok(pids.first().map(word))
     }
 
     pub fn holders(&self) -> Vec<String> {
-        if let Some(path) = &self.mount {
+        if let Some((path, _)) = &self.mount {
             return kernel::holders(path);
         }
         let comm = |pid: &u32| std::fs::read_to_string(format!("/proc/{pid}/comm"));
-        let pids = kernel::processes(&self.cgroup);
+        let pids = kernel::processes(&self.cgroup).unwrap_or_default();
         let name = |pid| kernel::printable(comm(pid).unwrap_or_default().trim());
         let word = |pid| format!("pid {pid} ({})", name(pid));
         pids.iter().take(8).map(word).collect()
