@@ -152,6 +152,8 @@ pub enum Unfit {
     Amnesiac,
     /// The state file cannot be written.
     NoState,
+    /// A reason that only a later version knows.
+    Other,
 }
 
 /// One node's view of one group.

@@ -125,7 +125,7 @@ impl Parts {
             return;
         }
         let Some(frame) = self.codec.encode(heartbeat) else {
-            self.log.error("a heartbeat is too long for a frame and was not sent");
+            self.log.error("a heartbeat does not fit a frame and was not sent");
             return;
         };
         if let Some(baud) = line.baud {
