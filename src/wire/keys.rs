@@ -52,13 +52,14 @@ impl Keys {
                 line.split('#').next().unwrap_or_default().split_whitespace().collect();
             match words.as_slice() {
                 [] => {}
-                ["use", id] => match id.parse::<u8>() {
-                    Ok(id) if sending.is_none() => sending = Some((id, at)),
-                    Ok(_) => return Err((at, "a second use line: keep one of them".into())),
-                    Err(_) => return Err((at, format!("use {id}: write the number of a key"))),
+                ["use", id] => match number(id) {
+                    Some(id) if sending.is_none() => sending = Some((id, at)),
+                    Some(_) => return Err((at, "a second use line: keep one of them".into())),
+                    // Not shown: it may be the key.
+                    None => return Err((at, "use: write the number of a key behind it".into())),
                 },
                 [id, hex] => {
-                    let id = id.parse::<u8>().ok().filter(|id| *id > 0).ok_or_else(|| {
+                    let id = number(id).ok_or_else(|| {
                         // Not shown: in a line with its columns swapped it is the key.
                         (at, "no key number: write a number from 1 to 255, then the key".into())
                     })?;
@@ -91,15 +92,26 @@ impl Keys {
     pub fn to_text(&self) -> String {
         let mut text = String::from("# Keys of the heartbeats: the same file on every node.\n");
         for (id, key) in &self.keys {
-            let hex: String = key.iter().map(|b| format!("{b:02x}")).collect();
-            text.push_str(&format!("{id} {hex}\n"));
+            text.push_str(&key_line(*id, key));
         }
         text + &format!("use {}\n", self.sending)
     }
 }
 
+/// The line of one key, with its end.
+pub fn key_line(id: u8, key: &[u8; 32]) -> String {
+    let hex: String = key.iter().map(|b| format!("{b:02x}")).collect();
+    format!("{id} {hex}\n")
+}
+
+/// 1 to 255 in digits alone; `parse` would also take a sign.
+fn number(text: &str) -> Option<u8> {
+    let digits = text.bytes().all(|b| b.is_ascii_digit());
+    text.parse::<u8>().ok().filter(|n| digits && *n > 0)
+}
+
 fn unhex(text: &str) -> Option<[u8; 32]> {
-    if text.len() != 64 || !text.is_ascii() {
+    if text.len() != 64 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
         return None;
     }
     let mut key = [0; 32];
@@ -130,8 +142,14 @@ mod tests {
             ("1 abc\nuse 1\n".to_string(), 1),
             (format!("{good}use 1\nuse 1\n"), 3),
             ("auth 1\n1 sha1 secret\n".to_string(), 1),
+            (format!("1 {}\nuse 1\n", "+f".repeat(32)), 1),
+            (format!("+{good}use 1\n"), 1),
+            (format!("{good}use +1\n"), 2),
+            (format!("{good}use {}\n", "ab".repeat(32)), 2),
         ] {
-            assert_eq!(Keys::parse(&text).map_err(|e| e.0), Err(line), "{text}");
+            let error = Keys::parse(&text).expect_err(&text);
+            assert_eq!(error.0, line, "{text}");
+            assert!(!error.1.contains("abab"), "shows a key: {}", error.1);
         }
     }
 }
