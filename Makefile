@@ -1,12 +1,13 @@
 # make demo: two nodes on this machine, a file server that moves between them.
 # make test: every test, the lab included (needs root).
 # make bench: a table of outages and costs, each beside another of the same run (needs root).
+# make fuzz: every parser against mutated input, TIME seconds each (60).
 # make deb:  a Debian package in target/debian. PROFILE=lab builds it quickly.
 
 PROFILE ?= release
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E env PATH=$(PATH))
 
-.PHONY: bench demo test deb tools
+.PHONY: bench demo test fuzz deb tools
 
 tools:
 	tests/lab/prepare.sh
@@ -29,5 +30,8 @@ test: tools
 	cargo clippy --all-targets -- -D warnings
 	$(MAKE) deb PROFILE=lab
 	cargo build --example agent
-	$(SUDO) cargo test --lib --test config --test house --test io --test scenarios
+	$(SUDO) cargo test --lib --test config --test fuzz --test house --test io --test scenarios
 	$(SUDO) cargo test --test lab
+
+fuzz:
+	fuzz/run.sh

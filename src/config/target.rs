@@ -104,31 +104,40 @@ fn read(root: &Path, name: &GroupName) -> Result<Target, String> {
              /etc/systemd/system/{unit} or run systemctl disable {unit}"
         ));
     };
-    let hard = members(&text, &["Requires", "BindsTo"])?;
-    let mut soft = members(&text, &["Wants"])?;
-    soft.retain(|unit| !hard.contains(unit));
-    if hard.is_empty() || hard.len() + soft.len() > MEMBERS_MAX {
-        return Err(format!(
-            "{}: {} hard members: a group names 1 to {MEMBERS_MAX} in Requires=",
-            text.fragment.display(),
-            hard.len()
-        ));
-    }
+    let mut target = Target::of(name, &text)?;
     let mut digest = Sha256::new().chain_update(&text.all);
-    for unit in hard.iter().chain(&soft) {
+    for unit in target.hard.iter().chain(&target.soft) {
         if let Some(member) = UnitText::load(root, unit)? {
             digest.update(&member.all);
         }
     }
     let digest = digest.finalize();
-    Ok(Target {
-        name: name.clone(),
-        fragment: text.fragment.clone(),
-        hard,
-        soft,
-        settings: text.section("X-Hafailover"),
-        digest: u32::from_be_bytes(digest[..4].try_into().expect("a digest is longer")),
-    })
+    target.digest = u32::from_be_bytes(digest[..4].try_into().expect("a digest is longer"));
+    Ok(target)
+}
+
+impl Target {
+    /// What the target's own text says; the digest is still to be made.
+    pub fn of(name: &GroupName, text: &UnitText) -> Result<Target, String> {
+        let hard = members(text, &["Requires", "BindsTo"])?;
+        let mut soft = members(text, &["Wants"])?;
+        soft.retain(|unit| !hard.contains(unit));
+        if hard.is_empty() || hard.len() + soft.len() > MEMBERS_MAX {
+            return Err(format!(
+                "{}: {} hard members: a group names 1 to {MEMBERS_MAX} in Requires=",
+                text.fragment.display(),
+                hard.len()
+            ));
+        }
+        Ok(Target {
+            name: name.clone(),
+            fragment: text.fragment.clone(),
+            hard,
+            soft,
+            settings: text.section("X-Hafailover"),
+            digest: 0,
+        })
+    }
 }
 
 fn members(text: &UnitText, keys: &[&str]) -> Result<Vec<String>, String> {
@@ -154,7 +163,8 @@ fn is_member(unit: &str) -> bool {
     kinds.iter().any(|k| unit.ends_with(k)) && !unit.starts_with("hafailover.service")
 }
 
-fn settle(target: &Target, settings: &Settings) -> Result<GroupSettings, String> {
+/// The settings of its `[X-Hafailover]`, checked.
+pub fn settle(target: &Target, settings: &Settings) -> Result<GroupSettings, String> {
     let everywhere: Vec<NodeId> = settings.nodes.iter().map(|n| n.id).collect();
     let mut policy = GroupPolicy {
         nodes: everywhere.clone(),

@@ -50,8 +50,7 @@ impl UnitText {
             let shown = fragment.display();
             return Err(format!("{shown}: {unit} is masked: systemctl unmask {unit}"));
         }
-        let mut text =
-            UnitText { fragment: fragment.clone(), assignments: Vec::new(), all: String::new() };
+        let mut text = UnitText::empty(&fragment);
         text.read(&fragment)?;
         for file in dropins(root, &names) {
             text.read(&file)?;
@@ -64,9 +63,17 @@ impl UnitText {
         if std::fs::metadata(file).map_err(at)?.len() > FILE_MAX {
             return Err(format!("{}: longer than {FILE_MAX} bytes", file.display()));
         }
-        let text = std::fs::read_to_string(file).map_err(at)?;
-        self.assignments.extend(parse(&text, file)?);
-        self.all.push_str(&text);
+        self.add(&std::fs::read_to_string(file).map_err(at)?, file)
+    }
+
+    pub fn empty(fragment: &Path) -> UnitText {
+        UnitText { fragment: fragment.into(), assignments: Vec::new(), all: String::new() }
+    }
+
+    /// What stands in `file`, which comes after all before.
+    pub fn add(&mut self, text: &str, file: &Path) -> Result<(), String> {
+        self.assignments.extend(parse(text, file)?);
+        self.all.push_str(text);
         Ok(())
     }
 

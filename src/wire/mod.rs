@@ -111,7 +111,7 @@ impl Codec {
 
     /// The sealed frame, or `None` if it would be longer than [`FRAME_MAX`] or cannot be said.
     pub fn encode(&self, beat: &Heartbeat) -> Option<Vec<u8>> {
-        let (id, key) = self.keys.sending();
+        let (id, _) = self.keys.sending();
         let mut frame = Vec::with_capacity(512);
         frame.extend_from_slice(MAGIC);
         frame.extend_from_slice(&[MAJOR, MINOR, id]);
@@ -122,9 +122,14 @@ impl Codec {
         if !body::write(&mut frame, beat, &self.roster) {
             return None;
         }
-        let tag = self.tag(key, &frame);
-        frame.extend_from_slice(&tag);
+        self.seal(&mut frame);
         (frame.len() <= FRAME_MAX).then_some(frame)
+    }
+
+    /// Appends the tag to header and body.
+    pub fn seal(&self, frame: &mut Vec<u8>) {
+        let tag = self.tag(self.keys.sending().1, frame);
+        frame.extend_from_slice(&tag);
     }
 
     /// The heartbeat in a frame that came in on `link`, if it is genuine, fresh and well formed.

@@ -1,0 +1,227 @@
+//! What is fuzzed: each target takes any bytes, and panics if what must always hold does not.
+//! Used by `fuzz/` (libFuzzer) and, on the corpora kept here, by `cargo test --test fuzz`.
+
+use hafailover::config::settings::Settings;
+use hafailover::config::target::{Target, settle};
+use hafailover::config::unit::UnitText;
+use hafailover::core::name::{BootId, GroupName, LinkId, NodeId, Session};
+use hafailover::core::record::Record;
+use hafailover::core::time::Instant;
+use hafailover::core::{Action, Boot, Core, Event};
+use hafailover::wire::control::Request;
+use hafailover::wire::keys::Keys;
+use hafailover::wire::line::{Deframer, LINE_MAX, encode_line};
+use hafailover::wire::{Codec, FRAME_MAX, Refusal};
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::LazyLock;
+
+pub const TARGETS: [(&str, fn(&[u8])); 8] = [
+    ("frame", frame),
+    ("body", body),
+    ("window", window),
+    ("line", line),
+    ("target", target),
+    ("config", config),
+    ("keys", keys),
+    ("control", control),
+];
+
+const KEY: [u8; 32] = [7; 32];
+const LINK: LinkId = LinkId(0);
+const CONFIG: &str = r#"
+[cluster]
+name = "office"
+[safety]
+silence = "takeover"
+[[node]]
+name = "a"
+[[node]]
+name = "b"
+[[node]]
+name = "c"
+[[link]]
+type = "udp"
+interface = "eth1"
+[[link]]
+type = "serial"
+device = "/dev/ttyS0"
+"#;
+const TARGET: &str = "[Unit]\nRequires=disk.mount smb.service\n";
+
+static SETTINGS: LazyLock<Settings> =
+    LazyLock::new(|| hafailover::config::load::parse(CONFIG, "x", "b").expect("it is good"));
+
+/// A frame of node a, and what surrounds its body.
+static GENUINE: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let (_, actions) = core(0);
+    let beat = actions.iter().find_map(|action| match action {
+        Action::Send { link: LINK, heartbeat } => codec(0).encode(heartbeat),
+        _ => None,
+    });
+    beat.expect("a new core speaks")
+});
+const HEADER: usize = 28;
+const TAG: usize = 16;
+
+fn codec(me: u8) -> Codec {
+    let names: Vec<String> = SETTINGS.nodes.iter().map(|n| n.name.clone()).collect();
+    Codec::new(&SETTINGS.cluster, &names, NodeId(me), Keys::of(&[(1, KEY)], 1))
+}
+
+/// A node in its first moment, and what it asks for.
+fn core(me: u8) -> (Core, Vec<Action>) {
+    let mut unit = UnitText::empty(Path::new("x"));
+    unit.add(TARGET, Path::new("x")).expect("it is good");
+    let name = GroupName("files".into());
+    let target = Target::of(&name, &unit).expect("it is good");
+    let group = settle(&target, &SETTINGS).expect("it is good").policy;
+    let mut policy = SETTINGS.policy([(name, group)]);
+    policy.me = NodeId(me);
+    let boot = Boot { session: Session(1), boot: BootId(1), record: Some(Record::default()) };
+    Core::new(Instant(1), boot, policy)
+}
+
+/// A frame of node a with a right seal around any body.
+fn sealed(link: u8, session: u64, seq: u64, body: &[u8]) -> Vec<u8> {
+    let mut frame = GENUINE[..11].to_vec();
+    frame.extend_from_slice(&session.to_be_bytes());
+    frame.extend_from_slice(&seq.to_be_bytes());
+    frame.push(link);
+    frame.extend_from_slice(body);
+    codec(0).seal(&mut frame);
+    frame
+}
+
+/// Bytes from the network: nothing without the right seal comes in.
+fn frame(data: &[u8]) {
+    let got = codec(1).decode(LINK, data);
+    assert!(got.is_err() || data == *GENUINE, "a forged frame was taken in");
+    assert_ne!(got, Err(Refusal::Malformed), "looked at the body before the seal");
+}
+
+/// A peer with a bug, or of a later version: the seal is right. What is read can be said, and
+/// comes back as it was, and no core stumbles over it.
+fn body(data: &[u8]) {
+    let Ok(beat) = codec(1).decode(LINK, &sealed(0, 5, 9, data)) else { return };
+    let Some(again) = codec(0).encode(&beat) else {
+        assert!(beat.groups.len() > 8 || data.len() > FRAME_MAX / 2, "cannot be said: {beat:?}");
+        return;
+    };
+    assert_eq!(codec(1).decode(LINK, &again).as_ref(), Ok(&beat));
+    let (mut core, _) = core(1);
+    let heartbeat = Box::new(beat);
+    for n in 2..5 {
+        core.handle(Instant(n), Event::Heard { link: LINK, heartbeat: heartbeat.clone() });
+    }
+}
+
+/// Frames of several sessions on two links, in any order, again and again: none is taken in twice
+/// while its session is the settled one, and none at all of a session that has ended.
+fn window(data: &[u8]) {
+    let genuine = &GENUINE[HEADER..GENUINE.len() - TAG];
+    let mut b = codec(1);
+    let mut taken = BTreeSet::new();
+    let (mut settled, mut ended) = (None, BTreeSet::new());
+    for step in data.chunks_exact(2).take(400) {
+        let (session, link) = (u64::from(step[0] & 7) + 1, step[0] >> 3 & 1);
+        if step[0] & 0x80 != 0 {
+            b.accept_session(NodeId(0), Session(session));
+            let known = taken.iter().any(|(s, _, _)| *s == session);
+            if known && settled != Some(session) && !ended.contains(&session) {
+                // It may have been forgotten as a candidate: then nothing is settled.
+                let next = sealed(0, session, u64::MAX, genuine);
+                let _ = b.decode(LINK, &next);
+                b.accept_session(NodeId(0), Session(session));
+                taken.insert((session, 0, u64::MAX));
+                ended.extend(settled.replace(session));
+            }
+            continue;
+        }
+        let seq = u64::from(step[1]) << (step[0] >> 4 & 7);
+        let got = b.decode(LinkId(link), &sealed(link, session, seq, genuine));
+        let fresh = got.is_ok();
+        assert!(!(fresh && ended.contains(&session)), "session {session} came back");
+        let new = !fresh || taken.insert((session, link, seq));
+        assert!(new || settled != Some(session), "{session} {link} {seq} was taken twice");
+    }
+}
+
+/// A serial line: however the stream is cut, the same frames; whatever came before, the next
+/// frame is found.
+fn line(data: &[u8]) {
+    let Some((cut, stream)) = data.split_first() else { return };
+    let mut whole = Deframer::default();
+    let frames = whole.push(stream);
+    assert!(frames.iter().all(|f| f.len() <= LINE_MAX));
+    let mut pieces = Deframer::default();
+    let chunks = stream.chunks(usize::from(*cut).max(1));
+    let cut: Vec<Vec<u8>> = chunks.flat_map(|c| pieces.push(c)).collect();
+    assert_eq!(frames, cut);
+    assert_eq!(whole.noise, pieces.noise);
+    assert_eq!(whole.push(&encode_line(b"next")).last().map(Vec::as_slice), Some(&b"next"[..]));
+    let own = &stream[..stream.len().min(FRAME_MAX)];
+    let encoded = encode_line(own);
+    assert!(encoded.len() <= LINE_MAX);
+    assert_eq!(Deframer::default().push(&encoded), [own]);
+}
+
+/// A target's text: settings are checked, or the place of the mistake is named.
+fn target(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let file = Path::new("files.target");
+    let mut unit = UnitText::empty(file);
+    let read = unit.add(text, file);
+    let group = read.and_then(|()| Target::of(&GroupName("files".into()), &unit));
+    match group.and_then(|target| settle(&target, &SETTINGS)) {
+        Ok(group) => {
+            assert!(!group.hard.is_empty() && !group.policy.nodes.is_empty());
+            assert!(group.soft.iter().all(|u| !group.hard.contains(u)));
+            assert!(group.hard.iter().chain(&group.soft).all(|u| !u.contains(['%', '\n', ' '])));
+        }
+        Err(words) => assert!(words.starts_with("files.target:"), "no place: {words}"),
+    }
+}
+
+/// hafailover.toml: the relations that the core counts on hold, or the place is named.
+fn config(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    match hafailover::config::load::parse(text, "file", "b") {
+        Ok(settings) => {
+            let t = &settings.timing;
+            assert!(t.keepalive < t.warntime && t.warntime < t.deadtime);
+            assert!(t.deadtime > t.keepalive * 2 && t.deadtime <= t.initdead);
+            assert!((2..=16).contains(&settings.nodes.len()));
+            assert!((1..=16).contains(&settings.links.len()));
+            assert!(usize::from(settings.me.0) < settings.nodes.len());
+        }
+        Err(e) => assert!(e.0.starts_with("file:"), "no place: {}", e.0),
+    }
+}
+
+/// A key file: what was understood is written and read again the same; an error never shows a key.
+fn keys(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    match Keys::parse(text) {
+        Ok(keys) => assert_eq!(Keys::parse(&keys.to_text()), Ok(keys)),
+        Err((line, words)) => {
+            assert!(line <= text.lines().count());
+            let hex = |w: &&str| w.len() == 64 && w.bytes().all(|b| b.is_ascii_hexdigit());
+            let secret = text.split_whitespace().filter(hex).find(|w| words.contains(*w));
+            assert_eq!(secret, None, "{words}");
+        }
+    }
+}
+
+/// A line on the control socket, carried out.
+fn control(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(request) = serde_json::from_str::<Request>(text) else { return };
+    let again = serde_json::to_string(&request).expect("a request is JSON");
+    assert_eq!(serde_json::from_str::<Request>(&again).ok().as_ref(), Some(&request));
+    if let Request::Do(command) = request {
+        let (mut core, _) = core(1);
+        core.handle(Instant(2), Event::Asked { request: 1, by: "root".into(), command });
+        core.view(Instant(3));
+    }
+}
