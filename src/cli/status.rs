@@ -53,6 +53,7 @@ pub fn render(view: &View, daemon: &DaemonView) -> String {
     for warning in &view.warnings {
         let _ = writeln!(out, "! {warning}");
     }
+    link_lines(&mut out, daemon);
     let _ = writeln!(
         out,
         "\nhafailover {}, pid {}, {}, memory {}",
@@ -62,6 +63,19 @@ pub fn render(view: &View, daemon: &DaemonView) -> String {
         if daemon.memory_locked { "locked" } else { "not locked" }
     );
     out
+}
+
+/// What came in on a link and could not be used, since the daemon started.
+fn link_lines(out: &mut String, daemon: &DaemonView) {
+    for link in &daemon.links {
+        if link.noise > 0 {
+            let _ = writeln!(out, "{}: line noise, {} times", link.name, link.noise);
+        }
+        if link.refused > 0 {
+            let last = &link.last_refusal;
+            let _ = writeln!(out, "{}: {} frames refused, last: {last}", link.name, link.refused);
+        }
+    }
 }
 
 fn node_lines(out: &mut String, node: &NodeView) {

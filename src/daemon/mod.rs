@@ -9,6 +9,7 @@
 //!  signals, timer ────────────────┘                          └─► control socket
 //! ```
 
+mod burst;
 pub mod control;
 mod parts;
 pub mod setup;

@@ -1,7 +1,7 @@
 //! The hands of one daemon: carries out what the core asks, and makes facts of what they report.
 
+use super::burst::Burst;
 use super::setup::Setup;
-use crate::config::settings::LinkKind;
 use crate::core::heartbeat::{Echo, Heartbeat};
 use crate::core::name::{GroupName, LinkId, NodeId};
 use crate::core::say::Saying;
@@ -16,7 +16,6 @@ use crate::io::store::StoreHandle;
 use crate::io::systemd::Systemd;
 use crate::io::{Inbox, Input, ReplySender, clock, link};
 use crate::wire::control::{LinkCounters, Reply};
-use crate::wire::line::line_time;
 use crate::wire::{Codec, Refusal};
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -45,8 +44,9 @@ pub struct Parts {
 /// A link, and what was sent and refused on it.
 pub struct Line {
     handle: LinkHandle,
-    baud: Option<u32>,
-    free_at: Instant,
+    /// Frames of this moment, not yet given to the link.
+    outgoing: Vec<Vec<u8>>,
+    noise: Burst,
     refused: u64,
     refusal: String,
     warned: Option<Instant>,
@@ -56,11 +56,8 @@ pub fn open_links(setup: &Setup, inbox: &Inbox) -> Vec<Line> {
     let settings = &setup.settings;
     let open = |l: &crate::config::settings::Link| Line {
         handle: link::open(l, settings.me, inbox),
-        baud: match &l.kind {
-            LinkKind::Serial { baud, .. } => Some(*baud),
-            LinkKind::Udp { .. } => None,
-        },
-        free_at: Instant::default(),
+        outgoing: Vec::new(),
+        noise: Burst::default(),
         refused: 0,
         refusal: String::new(),
         warned: None,
@@ -73,6 +70,20 @@ pub fn names(setup: &Setup) -> Names {
         nodes: setup.settings.nodes.iter().map(|n| n.name.clone()).collect(),
         links: setup.settings.links.iter().map(|l| l.name.clone()).collect(),
         me: usize::from(setup.settings.me.0),
+    }
+}
+
+impl Line {
+    /// Says when noise begins on it, once until it has been quiet for a while.
+    fn listen(&mut self, log: &Log) {
+        let total = self.handle.counters.noise.load(Ordering::Relaxed);
+        if self.noise.begins(clock::now(), total) {
+            log.warn(format!(
+                "{}: line noise ({total} times so far): look at the cable, its ground, and the \
+                 speed at both ends",
+                self.handle.name
+            ));
+        }
     }
 }
 
@@ -101,6 +112,10 @@ impl Parts {
                 Action::Exit => self.exit = true,
             }
         }
+        for line in self.links.iter_mut().filter(|line| !line.outgoing.is_empty()) {
+            line.handle.send(std::mem::take(&mut line.outgoing));
+            line.listen(&self.log);
+        }
     }
 
     pub fn say(&self, saying: &Saying) {
@@ -120,19 +135,10 @@ impl Parts {
 
     fn send(&mut self, link: LinkId, heartbeat: &Heartbeat) {
         let Some(line) = self.links.get_mut(usize::from(link.0)) else { return };
-        let now = clock::now();
-        if now < line.free_at {
-            return;
+        match self.codec.encode(heartbeat) {
+            Some(frame) => line.outgoing.push(frame),
+            None => self.log.error("a heartbeat does not fit a frame and was not sent"),
         }
-        let Some(frame) = self.codec.encode(heartbeat) else {
-            self.log.error("a heartbeat does not fit a frame and was not sent");
-            return;
-        };
-        if let Some(baud) = line.baud {
-            // A line that is still busy with the last one would only make this one old.
-            line.free_at = now + line_time(frame.len(), baud);
-        }
-        line.handle.send(&frame);
     }
 
     /// The heartbeat in a frame, or a counted refusal.
@@ -215,6 +221,7 @@ impl Parts {
                 bytes_out: c.bytes_out.load(Ordering::Relaxed),
                 frames_in: c.frames_in.load(Ordering::Relaxed),
                 bytes_in: c.bytes_in.load(Ordering::Relaxed),
+                noise: c.noise.load(Ordering::Relaxed),
                 refused: line.refused,
                 last_refusal: line.refusal.clone(),
             }

@@ -28,6 +28,8 @@ pub struct Counters {
     pub bytes_out: AtomicU64,
     pub frames_in: AtomicU64,
     pub bytes_in: AtomicU64,
+    /// Pieces on a serial line that were no frame.
+    pub noise: AtomicU64,
 }
 
 impl Counters {
@@ -69,11 +71,12 @@ pub fn open(link: &Link, me: NodeId, inbox: &Inbox) -> LinkHandle {
 }
 
 impl LinkHandle {
-    /// Sends now or not at all: a heartbeat that had to wait would be an old one.
-    pub fn send(&self, frame: &[u8]) {
+    /// Sends the frames of one moment. What a link cannot take now is not sent later, unless
+    /// nothing newer has come: a heartbeat that had to wait would be an old one.
+    pub fn send(&self, frames: Vec<Vec<u8>>) {
         match &self.way {
-            Way::Udp(sender) => sender.send(frame),
-            Way::Serial(sender) => sender.send(frame),
+            Way::Udp(sender) => frames.iter().for_each(|frame| sender.send(frame)),
+            Way::Serial(sender) => sender.send(frames),
         }
     }
 }

@@ -1,18 +1,20 @@
 //! Heartbeats over a serial line: two threads a port, because a tty can block whatever one does.
-//! The writer keeps only the newest frame, the reader throws away what waited before it opened:
-//! an old heartbeat is worse than none.
+//! An old heartbeat is worse than none: the writer gives the line no more than it carries and keeps
+//! only the newest frames for when it is free, the reader throws away what waited before it opened.
 
 use super::link::{Counters, REOPEN};
 use super::{Inbox, Input};
 use crate::core::Event;
 use crate::core::name::LinkId;
-use crate::wire::line::{Deframer, encode_line};
+use crate::wire::line::{Deframer, encode_line, line_time};
 use serialport::{ClearBuffer, DataBits, FlowControl, Parity, SerialPort, StopBits};
+
+use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a read or write waits before it looks whether the link is still wanted.
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -23,17 +25,18 @@ const STACK: usize = 256 * 1024;
 pub struct Sender(Arc<Shared>);
 
 struct Shared {
-    newest: Mutex<Option<Vec<u8>>>,
+    /// The frames of the newest moment that the line has not taken yet.
+    newest: Mutex<VecDeque<Vec<u8>>>,
     ready: Condvar,
     closed: AtomicBool,
     counters: Arc<Counters>,
 }
 
 impl Sender {
-    /// Overwrites a frame that the line has not taken yet.
-    pub fn send(&self, frame: &[u8]) {
+    /// Instead of what the line has not taken yet.
+    pub fn send(&self, frames: Vec<Vec<u8>>) {
         if let Ok(mut newest) = self.0.newest.lock() {
-            *newest = Some(encode_line(frame));
+            *newest = frames.into();
             self.0.ready.notify_one();
         }
     }
@@ -54,7 +57,7 @@ pub fn open(
     counters: Arc<Counters>,
 ) -> Sender {
     let shared = Arc::new(Shared {
-        newest: Mutex::new(None),
+        newest: Mutex::default(),
         ready: Condvar::new(),
         closed: AtomicBool::new(false),
         counters,
@@ -81,7 +84,7 @@ fn run(link: LinkId, device: &std::path::Path, baud: u32, inbox: &Inbox, shared:
                 let gone = Arc::new(AtomicBool::new(false));
                 let (mine, ended) = (shared.clone(), gone.clone());
                 let thread = std::thread::Builder::new().stack_size(STACK);
-                let writing = thread.spawn(move || write(writer, &mine, &ended));
+                let writing = thread.spawn(move || write(writer, baud, &mine, &ended));
                 let why = read(link, reader, inbox, shared, &gone);
                 gone.store(true, Ordering::Relaxed);
                 shared.ready.notify_one();
@@ -133,7 +136,11 @@ fn read(link: LinkId, mut port: Port, inbox: &Inbox, shared: &Shared, gone: &Ato
         match port.read(&mut buffer) {
             Ok(0) => return "the line hung up".into(),
             Ok(len) => {
-                for bytes in deframer.push(&buffer[..len]) {
+                let before = deframer.noise;
+                let frames = deframer.push(&buffer[..len]);
+                let noise = deframer.noise - before;
+                shared.counters.noise.fetch_add(noise, Ordering::Relaxed);
+                for bytes in frames {
                     shared.counters.received(bytes.len());
                     let _ = inbox.try_send(Input::Frame { link, bytes });
                 }
@@ -144,22 +151,34 @@ fn read(link: LinkId, mut port: Port, inbox: &Inbox, shared: &Shared, gone: &Ato
     }
 }
 
-/// Writes the newest frame, again and again. A line that takes nothing is not an error: the peer
+/// Writes the newest frames, again and again. A line that takes nothing is not an error: the peer
 /// may be off; what it did not take is thrown away before the next frame.
-fn write(mut port: Port, shared: &Shared, gone: &AtomicBool) {
+fn write(mut port: Port, baud: u32, shared: &Shared, gone: &AtomicBool) {
+    let mut free_at = Instant::now();
     loop {
         let Ok(mut newest) = shared.newest.lock() else { return };
-        while newest.is_none() {
+        let frame = loop {
             if shared.closed.load(Ordering::Relaxed) || gone.load(Ordering::Relaxed) {
                 return;
             }
-            let Ok((again, _)) = shared.ready.wait_timeout(newest, PATIENCE) else { return };
+            let busy = free_at.saturating_duration_since(Instant::now());
+            if busy.is_zero()
+                && let Some(frame) = newest.pop_front()
+            {
+                break frame;
+            }
+            let wait = if busy.is_zero() { PATIENCE } else { busy.min(PATIENCE) };
+            let Ok((again, _)) = shared.ready.wait_timeout(newest, wait) else { return };
             newest = again;
-        }
-        let line = newest.take().unwrap_or_default();
+        };
         drop(newest);
+        let line = encode_line(&frame);
         match port.write_all(&line) {
-            Ok(()) => shared.counters.sent(line.len()),
+            Ok(()) => {
+                shared.counters.sent(line.len());
+                // The tty takes far more than the line carries; there it could not be replaced.
+                free_at = Instant::now() + line_time(frame.len(), baud);
+            }
             Err(e) if matches!(e.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock) => {
                 let _ = port.clear(ClearBuffer::Output);
             }

@@ -32,7 +32,7 @@ pub struct DaemonView {
     pub memory_locked: bool,
     /// Journal entries dropped because journald did not take them in time.
     pub dropped_entries: u64,
-    /// Per link: frames and bytes sent and received, frames refused with the commonest reason.
+    /// Per link: frames and bytes sent and received, frames refused with the last reason.
     pub links: Vec<LinkCounters>,
 }
 
@@ -43,6 +43,8 @@ pub struct LinkCounters {
     pub bytes_out: u64,
     pub frames_in: u64,
     pub bytes_in: u64,
+    /// Pieces on a serial line that were no frame.
+    pub noise: u64,
     pub refused: u64,
     pub last_refusal: String,
 }

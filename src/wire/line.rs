@@ -24,6 +24,8 @@ pub struct Deframer {
     buffer: Vec<u8>,
     /// More came than a frame can be: ignored up to the next delimiter.
     overrun: bool,
+    /// A delimiter was seen; before the first one stands the end of something.
+    begun: bool,
     /// Pieces that were no frame.
     pub noise: u64,
 }
@@ -43,12 +45,13 @@ impl Deframer {
             }
             let piece = std::mem::take(&mut self.buffer);
             let overrun = std::mem::take(&mut self.overrun);
+            let whole = std::mem::replace(&mut self.begun, true);
             if piece.is_empty() && !overrun {
                 continue;
             }
             match decode(&piece).filter(|_| !overrun) {
                 Some(frame) => frames.push(frame),
-                None => self.noise += 1,
+                None => self.noise += u64::from(whole || overrun),
             }
         }
         frames
@@ -98,6 +101,17 @@ mod tests {
         }
         assert!(deframer.buffer.len() <= LINE_MAX);
         assert_eq!(deframer.push(&encode_line(b"hello")), vec![b"hello".to_vec()]);
+        assert_eq!(deframer.noise, 1);
+    }
+
+    /// Goal: who opens a line in the middle of a frame does not complain about its cable.
+    #[test]
+    fn the_end_of_a_frame_begun_earlier_is_no_noise() {
+        let mut deframer = Deframer::default();
+        let line = encode_line(b"hello");
+        assert!(deframer.push(&line[4..]).is_empty());
+        assert_eq!((deframer.push(&line).len(), deframer.noise), (1, 0));
+        assert!(deframer.push(&line[4..]).is_empty());
         assert_eq!(deframer.noise, 1);
     }
 

@@ -71,9 +71,9 @@ fn udp_both_ways(to: UdpTo) {
             let mut beat = tokio::time::interval(Duration::from_millis(20));
             loop {
                 tokio::select! {
-                    _ = beat.tick() => handle.send(&[b'n', me]),
+                    _ = beat.tick() => handle.send(vec![vec![b'n', me]]),
                     got = frame(inbox) => if got != [b'n', me] {
-                        handle.send(&[b'n', me]);
+                        handle.send(vec![vec![b'n', me]]);
                         return got;
                     },
                 }
@@ -140,7 +140,7 @@ fn a_stalled_reader_of_the_line_gets_the_newest_frame() {
         usable(inbox, true).await;
         // Far more than a tty buffers, while nobody reads; the sender must not be held up.
         for n in 0..2000u32 {
-            handle.send(&[n.to_be_bytes(), [7; 4]].concat());
+            handle.send(vec![[n.to_be_bytes(), [7; 4]].concat()]);
             tokio::task::yield_now().await;
         }
         let mut deframer = hafailover::wire::line::Deframer::default();
@@ -156,6 +156,57 @@ fn a_stalled_reader_of_the_line_gets_the_newest_frame() {
         last
     });
     assert_eq!(end.join().expect("ended"), 1999, "the newest frame arrives");
+}
+
+/// Goal: what is said while the line is busy is said as soon as it is free, and only the newest of
+/// it, all of its frames.
+#[test]
+fn a_change_on_a_busy_line_is_sent_when_it_is_free() {
+    const BAUD: u32 = 9600;
+    let (mut master, slave) = TTYPort::pair().expect("a pty");
+    let device = slave.name().expect("a name");
+    drop(slave);
+    master.set_timeout(PATIENCE).expect("a time-out");
+    let kind = LinkKind::Serial { device: device.into(), baud: BAUD };
+    let end = with_link(None, 0, kind, async move |handle, inbox| {
+        usable(inbox, true).await;
+        let mut deframer = hafailover::wire::line::Deframer::default();
+        let (mut buffer, mut got) = ([0; 1024], Vec::new());
+        let began = std::time::Instant::now();
+        handle.send(vec![vec![1; 300]]);
+        while got.len() < 3 {
+            let len = master.read(&mut buffer).expect("what the line took");
+            let new = deframer.push(&buffer[..len]);
+            if got.is_empty() && !new.is_empty() {
+                handle.send(vec![vec![2; 9]]);
+                handle.send(vec![vec![3; 9], vec![4; 9]]);
+            }
+            got.extend(new.into_iter().map(|frame| (frame[0], began.elapsed())));
+        }
+        got
+    });
+    let got = end.join().expect("ended");
+    assert_eq!(got.iter().map(|(n, _)| *n).collect::<Vec<_>>(), [1, 3, 4]);
+    let busy = hafailover::wire::line::line_time(300, BAUD);
+    assert!(got[1].1 >= busy, "{:?}: the first one took the line for {busy:?}", got[1].1);
+}
+
+#[test]
+fn noise_on_the_line_is_counted() {
+    let (mut master, slave) = TTYPort::pair().expect("a pty");
+    let device = slave.name().expect("a name");
+    drop(slave);
+    let end = with_link(None, 0, serial(device), async move |handle, inbox| {
+        usable(inbox, true).await;
+        let line = hafailover::wire::line::encode_line(b"a heartbeat");
+        master.write_all(&line).expect("a frame");
+        master.write_all(&[0xaa, 0, 0xbb, 0xcc, 0]).expect("noise, twice");
+        master.write_all(&line).expect("a frame");
+        frame(inbox).await;
+        frame(inbox).await;
+        handle.counters.noise.load(std::sync::atomic::Ordering::Relaxed)
+    });
+    assert_eq!(end.join().expect("ended"), 2);
 }
 
 #[test]
