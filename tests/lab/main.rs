@@ -2,7 +2,9 @@
 //! share the booted nodes. `cargo test --test lab -- WORD` runs those whose name contains WORD.
 
 mod cluster;
+mod facts;
 mod harness;
+mod selftest;
 mod stories;
 mod troubles;
 
@@ -14,13 +16,16 @@ use std::time::Instant;
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
     if std::env::args().any(|a| a == "--list") {
-        stories::ALL.iter().for_each(|(name, _)| println!("{name}: test"));
+        all().for_each(|(name, _)| println!("{name}: test"));
         return ExitCode::SUCCESS;
     }
     assert!(rustix::process::geteuid().is_root(), "the lab needs root: make test");
     let wanted = |name: &str| words.is_empty() || words.iter().any(|w| name.contains(w.as_str()));
-    let stories: Vec<_> = stories::ALL.iter().filter(|(name, _)| wanted(name)).collect();
+    let stories: Vec<_> = all().filter(|(name, _)| wanted(name)).collect();
     harness::end_on_signals();
+    if std::env::args().any(|a| a == "--hold") {
+        return hold(words.iter().any(|w| w == "panic"));
+    }
     let mut cluster: Option<Cluster> = None;
     let (mut passed, mut failed) = (0, Vec::new());
     for (name, story) in stories {
@@ -53,4 +58,19 @@ fn main() -> ExitCode {
     }
     println!("{passed} passed, {} failed", failed.len());
     if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The lab itself first, then what systemd does, then what the program does.
+fn all() -> impl Iterator<Item = &'static (&'static str, stories::Story)> {
+    selftest::ALL.iter().chain(facts::ALL).chain(stories::ALL)
+}
+
+/// Boots a lab for a self-test, and lets it stand until somebody ends this process.
+fn hold(panics: bool) -> ExitCode {
+    let _lab = harness::Lab::new(1);
+    println!("booted");
+    assert!(!panics, "as was asked for");
+    loop {
+        std::thread::park();
+    }
 }

@@ -94,7 +94,7 @@ fn ask_here() -> Option<String> {
 }
 
 /// Moves this thread into a network namespace.
-fn enter(namespace: &str) {
+pub fn enter(namespace: &str) {
     let file = std::fs::File::open(format!("/run/netns/{namespace}")).expect("the namespace");
     rustix::thread::move_into_link_name_space(
         std::os::fd::AsFd::as_fd(&file),

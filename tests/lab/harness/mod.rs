@@ -9,8 +9,10 @@ pub mod rootfs;
 pub mod serial;
 
 use node::Node;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// The address that the group moves.
@@ -21,23 +23,29 @@ pub struct Lab {
     pub line: serial::NullModem,
     pub net: net::Net,
     dir: PathBuf,
-    disk: String,
+    /// Dropped last: the nodes are gone by then.
+    _remains: Remains,
 }
 
 impl Lab {
     /// Boots so many nodes with the package installed.
     pub fn new(nodes: usize) -> Lab {
         sweep();
+        while ENDING.load(Ordering::Relaxed) {
+            std::thread::park();
+        }
+        let remains = Remains;
         let dir = PathBuf::from(format!("/tmp/hafailover-lab-{}", std::process::id()));
         std::fs::create_dir_all(&dir).expect("a directory for the lab");
         sh(&format!("mount -t tmpfs -o mode=755 tmpfs {}", dir.display()));
         let base = rootfs::with_package(&dir);
         let disk = make_disk(&dir);
-        let net = net::Net::new(nodes);
+        let net = net::Net::new();
         let line = serial::NullModem::new();
         std::fs::create_dir_all(dir.join("stamps")).expect("a directory for the stamps");
         let node = |n| Node::new(n, &dir, &base, &disk, (n < 2).then(|| line.device(n)));
-        let mut lab = Lab { nodes: (0..nodes).map(node).collect(), line, net, dir, disk };
+        let nodes_off = (0..nodes).map(node).collect();
+        let mut lab = Lab { nodes: nodes_off, line, net, dir, _remains: remains };
         for n in 0..nodes {
             lab.boot(n);
         }
@@ -104,17 +112,17 @@ impl Lab {
     }
 }
 
-impl Drop for Lab {
+/// Removes all that carries this process's number when it goes, a half-built lab included.
+struct Remains;
+
+impl Drop for Remains {
     fn drop(&mut self) {
-        for node in &mut self.nodes {
-            node.kill();
-        }
-        self.net.remove();
-        let _ = Command::new("losetup").args(["-d", &self.disk]).status();
-        let _ = Command::new("umount").args(["-R", "-l"]).arg(&self.dir).stderr(null()).status();
-        let _ = std::fs::remove_dir_all(&self.dir);
+        remove(&std::process::id().to_string());
     }
 }
+
+/// A signal has come: no lab is built any more.
+static ENDING: AtomicBool = AtomicBool::new(false);
 
 fn null() -> std::process::Stdio {
     std::process::Stdio::null()
@@ -129,33 +137,48 @@ fn make_disk(dir: &std::path::Path) -> String {
 /// Removes what a lab of a process that is gone has left behind.
 pub fn sweep() {
     let alive = |pid: &str| std::path::Path::new("/proc").join(pid).exists();
-    for entry in std::fs::read_dir("/tmp").into_iter().flatten().flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let Some(pid) = name.strip_prefix("hafailover-lab-") else { continue };
-        if alive(pid) {
-            continue;
-        }
-        remove(pid);
-    }
+    numbers().iter().filter(|pid| !alive(pid)).for_each(|pid| remove(pid));
 }
 
-/// Removes the lab of a process by what carries its number.
+/// What there is of the lab of a process, for people; empty if nothing.
+pub fn left_of(pid: &str) -> String {
+    let (tmp, netns) = (format!("hafailover-lab-{pid}"), format!("^hl{pid}-"));
+    try_sh(&format!(
+        "ls -d /tmp/{tmp} {}/{tmp}-* 2>/dev/null; ip netns list | grep {netns}; \
+         losetup -a | grep /{tmp}/; grep /{tmp} /proc/mounts",
+        node::cgroup_root().display()
+    ))
+}
+
+/// The process numbers in the names of directories, cgroups and namespaces of labs.
+fn numbers() -> BTreeSet<String> {
+    let names = try_sh(&format!("ls /tmp {}; ip netns list", node::cgroup_root().display()));
+    let number = |name: &str| {
+        let rest = name.strip_prefix("hafailover-lab-").or_else(|| name.strip_prefix("hl"))?;
+        let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+        (!digits.is_empty()).then_some(digits)
+    };
+    names.lines().filter_map(number).collect()
+}
+
+/// Removes the lab of a process by what carries its number. Kills first: what runs holds the rest.
 fn remove(pid: &str) {
     for cgroup in node::cgroups_of(pid) {
         node::kill_cgroup(&cgroup);
+        node::remove_cgroup(&cgroup);
     }
-    let dir = PathBuf::from(format!("/tmp/hafailover-lab-{pid}"));
-    let loops = try_sh(&format!("losetup -j {} | cut -d: -f1", dir.join("disk").display()));
-    let _ = try_sh(&format!("umount -R -l {}", dir.display()));
-    for device in loops.split_whitespace() {
-        let _ = try_sh(&format!("losetup -d {device}"));
-    }
-    let _ = std::fs::remove_dir_all(dir);
     for name in try_sh("ip netns list").lines().filter_map(|l| l.split(' ').next()) {
         if name.starts_with(&format!("hl{pid}-")) {
             let _ = try_sh(&format!("ip netns del {name}"));
         }
     }
+    let dir = PathBuf::from(format!("/tmp/hafailover-lab-{pid}"));
+    let loops = try_sh(&format!("losetup -j {} | cut -d: -f1", dir.join("disk").display()));
+    for device in loops.split_whitespace() {
+        let _ = try_sh(&format!("losetup -d {device}"));
+    }
+    let _ = try_sh(&format!("umount -R -l {} 2>/dev/null", dir.display()));
+    let _ = std::fs::remove_dir(dir);
 }
 
 /// Runs a command that must work; its output.
@@ -185,8 +208,16 @@ pub fn wait<T>(what: &str, patience: Duration, mut look: impl FnMut() -> Option<
     }
 }
 
-/// SIGINT and SIGTERM end the process after the lab of this process was removed.
+/// SIGINT and SIGTERM end the process after the lab of this process was removed; so does a panic
+/// where nothing is dropped after one.
 pub fn end_on_signals() {
+    if cfg!(panic = "abort") {
+        let tell = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |why| {
+            tell(why);
+            remove(&std::process::id().to_string());
+        }));
+    }
     std::thread::spawn(|| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.expect("a runtime").block_on(async {
@@ -196,6 +227,7 @@ pub fn end_on_signals() {
             tokio::select! { _ = int.recv() => {}, _ = term.recv() => {} }
         });
         eprintln!("ended: removing the lab");
+        ENDING.store(true, Ordering::Relaxed);
         remove(&std::process::id().to_string());
         std::process::exit(130);
     });

@@ -1,11 +1,15 @@
 //! Two networks: `lan` (eth0, with the client) and `hb` (eth1, heartbeats), each a bridge in a
-//! namespace of its own. Cables can be pulled, and frames dropped one way.
+//! namespace of its own. Cables can be pulled, and frames dropped one way. The heartbeat network
+//! can behave as a crossover cable, which loses carrier with the machine at its other end.
 
 use super::{sh, try_sh};
 
 pub struct Net {
     prefix: String,
-    nodes: usize,
+    /// The nodes that are switched on.
+    on: std::collections::BTreeSet<usize>,
+    /// `hb` is a crossover cable, and no switch.
+    pub crossover: bool,
 }
 
 /// A network of the lab.
@@ -31,8 +35,9 @@ impl Lan {
 }
 
 impl Net {
-    pub fn new(nodes: usize) -> Net {
-        let net = Net { prefix: format!("hl{}", std::process::id()), nodes };
+    pub fn new() -> Net {
+        let prefix = format!("hl{}", std::process::id());
+        let net = Net { prefix, on: Default::default(), crossover: false };
         let (switch, client) = (net.switch(), net.client());
         sh(&format!("ip netns add {switch}; ip -n {switch} link set lo up"));
         for lan in ["lan", "hb"] {
@@ -63,7 +68,7 @@ impl Net {
     }
 
     /// A new machine's network: two interfaces, plugged in.
-    pub fn plug(&self, n: usize) {
+    pub fn plug(&mut self, n: usize) {
         let (switch, node) = (self.switch(), Net::node(n));
         let number = n + 1;
         sh(&format!("ip netns add {node}; ip -n {node} link set lo up"));
@@ -76,10 +81,15 @@ impl Net {
                  ip -n {node} link set {interface} up"
             ));
         }
+        self.on.insert(n);
+        self.heal(n, Lan::Heartbeat);
     }
 
     /// The machine is off.
-    pub fn unplug(&self, n: usize) {
+    pub fn unplug(&mut self, n: usize) {
+        if self.on.remove(&n) && self.crossover {
+            self.cut(n, Lan::Heartbeat);
+        }
         let _ = try_sh(&format!("ip netns del {}", Net::node(n)));
         for lan in ["lan", "hb"] {
             let _ = try_sh(&format!("ip -n {} link del n{}-{lan}", self.switch(), n + 1));
@@ -88,20 +98,43 @@ impl Net {
 
     /// Pulls a node's cable: both ends lose carrier.
     pub fn cut(&self, n: usize, lan: Lan) {
-        sh(&format!("ip -n {} link set n{}-{} down", self.switch(), n + 1, lan.short()));
+        self.carrier(n, lan, "down");
     }
 
     pub fn heal(&self, n: usize, lan: Lan) {
-        sh(&format!("ip -n {} link set n{}-{} up", self.switch(), n + 1, lan.short()));
+        self.carrier(n, lan, "up");
+    }
+
+    fn carrier(&self, n: usize, lan: Lan, way: &str) {
+        let both = self.crossover && lan == Lan::Heartbeat;
+        // A crossover cable has carrier only while both machines are on.
+        let way = if both && self.on.len() < 2 { "down" } else { way };
+        let ends = self.on.iter().copied().filter(|end| both && *end != n).chain([n]);
+        for end in ends {
+            let port = format!("n{}-{}", end + 1, lan.short());
+            let _ = try_sh(&format!("ip -n {} link set {port} {way}", self.switch()));
+        }
+    }
+
+    /// What one node sends to another does not arrive; the other way is open.
+    pub fn block_way(&self, from: usize, to: usize, lan: Lan) {
+        let port = |n: usize| format!("n{}-{}", n + 1, lan.short());
+        self.drop_in_switch(&[format!("iifname {} oifname {}", port(from), port(to))]);
     }
 
     /// The switch drops everything from and to a node; its cable stays in.
     pub fn block(&self, n: usize, lan: Lan) {
-        let (switch, port) = (self.switch(), format!("n{}-{}", n + 1, lan.short()));
+        let port = format!("n{}-{}", n + 1, lan.short());
+        self.drop_in_switch(&[format!("iifname {port}"), format!("oifname {port}")]);
+    }
+
+    fn drop_in_switch(&self, frames: &[String]) {
+        let rules = frames.iter().map(|f| format!("; add rule bridge lab f {f} drop"));
         sh(&format!(
-            "ip netns exec {switch} nft 'add table bridge lab; add chain bridge lab f {{ type \
-             filter hook forward priority 0; }}; add rule bridge lab f iifname {port} drop; add \
-             rule bridge lab f oifname {port} drop'"
+            "ip netns exec {} nft 'add table bridge lab; add chain bridge lab f {{ type filter \
+             hook forward priority 0; }}{}'",
+            self.switch(),
+            rules.collect::<String>()
         ));
     }
 
@@ -120,12 +153,5 @@ impl Net {
 
     pub fn undeafen(&self, n: usize) {
         let _ = try_sh(&format!("ip netns exec {} nft delete table inet lab", Net::node(n)));
-    }
-
-    pub fn remove(&self) {
-        for n in 0..self.nodes {
-            self.unplug(n);
-        }
-        let _ = try_sh(&format!("ip netns del {}; ip netns del {}", self.client(), self.switch()));
     }
 }

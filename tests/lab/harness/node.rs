@@ -178,6 +178,15 @@ impl Node {
     }
 }
 
+impl Drop for Node {
+    fn drop(&mut self) {
+        kill_cgroup(&self.cgroup);
+        if let Some(mut child) = self.supervisor.take() {
+            let _ = child.wait();
+        }
+    }
+}
+
 /// Where version 2 of the cgroups is mounted.
 pub fn cgroup_root() -> PathBuf {
     let mounts = std::fs::read_to_string("/proc/mounts").unwrap_or_default();
@@ -200,6 +209,12 @@ pub fn kill_cgroup(cgroup: &Path) {
     let _ = std::fs::write(cgroup.join("cgroup.freeze"), "0");
 }
 
-fn remove_cgroup(cgroup: &Path) {
-    let _ = try_sh(&format!("find {} -depth -type d -exec rmdir {{}} +", cgroup.display()));
+/// Removes a cgroup once the last process in it has ended; one that never ends stays.
+pub fn remove_cgroup(cgroup: &Path) {
+    let end = std::time::Instant::now() + BOOT;
+    // What dies of SIGKILL tells nobody but its parent, which need not be this process.
+    while cgroup.exists() && std::time::Instant::now() < end {
+        let _ = try_sh(&format!("find {} -depth -type d -exec rmdir {{}} +", cgroup.display()));
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }

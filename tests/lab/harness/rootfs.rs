@@ -23,23 +23,29 @@ pub fn suite() -> String {
 
 /// A directory with the base system, for use as the lowest layer.
 fn base() -> PathBuf {
-    let name = format!("{}-{}", suite(), PACKAGES.len());
+    let name = format!("{}-{:08x}", suite(), recipe());
     let dir = Path::new(CACHE).join(name);
     if dir.join("etc/os-release").exists() {
         return dir;
     }
+    // mmdebstrap takes the sources of this machine, if they have the release, else its own.
     println!("building the nodes' root file system ({}), once: about half a minute", suite());
     let new = dir.with_extension("new");
     sh(&format!(
-        "rm -rf {0} && mkdir -p {CACHE} && mmdebstrap -q --variant=minbase --include={PACKAGES} \
-         {1} {0} && rm -f {0}/etc/machine-id && mkdir -p {0}/var/log/journal && \
-         systemctl -q --root={0} disable {UNWANTED} 2>/dev/null || true; \
-         test -e {0}/etc/os-release && mv {0} {2}",
+        "rm -rf {0}; mkdir -p {CACHE}; mmdebstrap -q --variant=minbase --include={PACKAGES} \
+         {1} {0}; rm -f {0}/etc/machine-id; mkdir -p {0}/var/log/journal; \
+         systemctl -q --root={0} disable {UNWANTED} 2>/dev/null || true; mv {0} {2}",
         new.display(),
         suite(),
         dir.display()
     ));
     dir
+}
+
+/// FNV-1a of what the base is made of: another list is another base.
+fn recipe() -> u32 {
+    let step = |hash: u32, byte: u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+    PACKAGES.bytes().chain(UNWANTED.bytes()).fold(0x811c_9dc5, step)
 }
 
 /// The newest package that `make deb` made.
