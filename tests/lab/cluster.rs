@@ -29,20 +29,25 @@ pub fn config(nodes: usize, more: &str) -> String {
         text += &format!("[[node]]\nname = \"n{n}\"\n");
     }
     text += "[[link]]\ntype = \"udp\"\ninterface = \"eth1\"\n";
-    text += "[[link]]\ntype = \"serial\"\ndevice = \"/dev/ttyS0\"\n";
+    // The line joins two; more have the LAN as their second path.
+    text += match nodes {
+        2 => "[[link]]\ntype = \"serial\"\ndevice = \"/dev/ttyS0\"\n",
+        _ => "[[link]]\ntype = \"udp\"\ninterface = \"eth0\"\n",
+    };
     text + "[timing]\ninitdead = \"4s\"\n" + more
 }
 
 pub const TAKEOVER: &str = "[safety]\nsilence = \"takeover\"\n";
 
 impl Cluster {
-    pub fn new() -> Cluster {
-        Cluster { lab: Lab::new(2), key: None }
+    pub fn of(nodes: usize) -> Cluster {
+        Cluster { lab: Lab::new(nodes), key: None }
     }
 
     /// Back to two healthy nodes on which nothing of the last story is left.
     pub fn reset(&mut self) {
         self.lab.line.heal();
+        self.lab.net.crossover = false;
         self.lab.net.unblock();
         for n in 0..self.lab.nodes.len() {
             if !self.lab.nodes[n].is_up() {

@@ -4,6 +4,7 @@
 mod cluster;
 mod facts;
 mod harness;
+mod paths;
 mod selftest;
 mod stories;
 mod troubles;
@@ -16,22 +17,25 @@ use std::time::Instant;
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
     if std::env::args().any(|a| a == "--list") {
-        all().for_each(|(name, _)| println!("{name}: test"));
+        all().for_each(|(_, (name, _))| println!("{name}: test"));
         return ExitCode::SUCCESS;
     }
     assert!(rustix::process::geteuid().is_root(), "the lab needs root: make test");
     let wanted = |name: &str| words.is_empty() || words.iter().any(|w| name.contains(w.as_str()));
-    let stories: Vec<_> = all().filter(|(name, _)| wanted(name)).collect();
+    let stories: Vec<_> = all().filter(|(_, (name, _))| wanted(name)).collect();
     harness::end_on_signals();
     if std::env::args().any(|a| a == "--hold") {
         return hold(words.iter().any(|w| w == "panic"));
     }
     let mut cluster: Option<Cluster> = None;
     let (mut passed, mut failed) = (0, Vec::new());
-    for (name, story) in stories {
+    for (nodes, (name, story)) in stories {
         let begun = Instant::now();
         let result = catch_unwind(AssertUnwindSafe(|| {
-            let cluster = cluster.get_or_insert_with(Cluster::new);
+            if cluster.as_ref().is_some_and(|c| c.lab.nodes.len() != nodes) {
+                cluster = None;
+            }
+            let cluster = cluster.get_or_insert_with(|| Cluster::of(nodes));
             cluster.reset();
             story(cluster);
         }));
@@ -60,9 +64,11 @@ fn main() -> ExitCode {
     if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// The lab itself first, then what systemd does, then what the program does.
-fn all() -> impl Iterator<Item = &'static (&'static str, stories::Story)> {
-    selftest::ALL.iter().chain(facts::ALL).chain(stories::ALL)
+/// The lab itself first, then what systemd does, then what the program does; each with the number
+/// of nodes that it wants.
+fn all() -> impl Iterator<Item = (usize, &'static (&'static str, stories::Story))> {
+    let two = selftest::ALL.iter().chain(facts::ALL).chain(stories::ALL).chain(paths::OF_TWO);
+    two.map(|story| (2, story)).chain(paths::OF_THREE.iter().map(|story| (3, story)))
 }
 
 /// Boots a lab for a self-test, and lets it stand until somebody ends this process.
