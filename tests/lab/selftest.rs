@@ -102,6 +102,10 @@ fn line_is_cut_and_healed(c: &mut Cluster) {
         assert_eq!(over_the_line(c, from, "lost"), "", "from n{}", from + 1);
         c.lab.line.heal();
         assert_eq!(over_the_line(c, from, "again"), "again", "from n{}", from + 1);
+        c.lab.line.cut_from(1 - from);
+        assert_eq!(over_the_line(c, from, "over"), "over", "from n{}", from + 1);
+        assert_eq!(over_the_line(c, 1 - from, "lost"), "", "one way only");
+        c.lab.line.heal();
     }
 }
 

@@ -54,13 +54,15 @@ impl Node {
             Some(device) => format!("--bind={device}:/dev/ttyS0"),
             None => String::new(),
         };
+        // Also the machine's name: what nspawn keeps by name is not shared with another lab.
+        let network = Net::node(self.n);
         command.arg("-c").arg(format!(
             "echo $$ > {}; exec env SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 systemd-nspawn -q -D {} \
-             --register=no --keep-unit --network-namespace-path=/run/netns/{} --capability=all \
-             {serial} --bind={}:/stamps --console=pipe -b",
+             --machine={network} --register=no --keep-unit --capability=all \
+             --network-namespace-path=/run/netns/{network} {serial} --bind={}:/stamps \
+             --console=pipe -b",
             enter.display(),
             self.root.display(),
-            Net::node(self.n),
             self.stamps.display(),
         ));
         let log = std::fs::File::create(self.root.with_extension("console")).expect("a file");

@@ -7,14 +7,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub struct NullModem {
-    cut: Arc<AtomicBool>,
+    /// By the end that sends.
+    cut: Arc<[AtomicBool; 2]>,
     ended: Arc<AtomicBool>,
     devices: [String; 2],
 }
 
 impl NullModem {
     pub fn new() -> NullModem {
-        let (cut, ended) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let (cut, ended) = (Arc::<[AtomicBool; 2]>::default(), Arc::new(AtomicBool::new(false)));
         let (a, a_name) = pty();
         let (b, b_name) = pty();
         let (mine, over) = (cut.clone(), ended.clone());
@@ -29,11 +30,16 @@ impl NullModem {
     }
 
     pub fn cut(&self) {
-        self.cut.store(true, Ordering::Relaxed);
+        (0..2).for_each(|n| self.cut_from(n));
+    }
+
+    /// What this end sends does not arrive; the other way is open.
+    pub fn cut_from(&self, n: usize) {
+        self.cut[n].store(true, Ordering::Relaxed);
     }
 
     pub fn heal(&self) {
-        self.cut.store(false, Ordering::Relaxed);
+        self.cut.iter().for_each(|way| way.store(false, Ordering::Relaxed));
     }
 }
 
@@ -66,7 +72,7 @@ fn forget_exclusive(name: &str) {
     }
 }
 
-fn carry(a: &File, b: &File, names: &[String; 2], cut: &AtomicBool, ended: &AtomicBool) {
+fn carry(a: &File, b: &File, names: &[String; 2], cut: &[AtomicBool; 2], ended: &AtomicBool) {
     let mut open = [true; 2];
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let patience = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
@@ -84,7 +90,8 @@ fn carry(a: &File, b: &File, names: &[String; 2], cut: &AtomicBool, ended: &Atom
         }
         let ready = fds.map(|f| f.revents().contains(PollFlags::IN));
         let mut busy = false;
-        for (ready, mut from, mut to) in [(ready[0], a, b), (ready[1], b, a)] {
+        let ways = [(ready[0], a, b, &cut[0]), (ready[1], b, a, &cut[1])];
+        for (ready, mut from, mut to, cut) in ways {
             let mut buffer = [0; 4096];
             if !ready {
                 continue;
