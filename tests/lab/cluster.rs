@@ -59,6 +59,7 @@ impl Cluster {
                 self.lab.net.heal(n, lan);
             }
             let node = self.lab.node(n);
+            node.run("systemctl disable -q hafailover smbd");
             node.run("hafailover maintenance on; systemctl kill -s KILL hafailover");
             node.run(
                 "systemctl stop hafailover; rm -rf /run/hafailover/owned/* /var/lib/hafailover; \
@@ -135,6 +136,13 @@ impl Cluster {
         wait(&format!("{what} in {}'s journal", node.name), PATIENCE, || {
             (node.told(what) > 0).then_some(())
         });
+    }
+
+    /// The evidence that the node's last start rests on.
+    pub fn evidence(&self, n: usize) -> String {
+        let lines = self.lab.node(n).journal();
+        let line = lines.iter().rev().find(|l| l.starts_with("group-started ")).expect("a start");
+        line.rsplit_once(" [").expect("with evidence").1.trim_end_matches(']').to_string()
     }
 
     pub fn client(&self) -> Client {

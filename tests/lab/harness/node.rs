@@ -112,9 +112,9 @@ impl Node {
         std::fs::write(full, text).expect("written");
     }
 
-    /// Messages of the program, oldest first, as `WHAT GROUP: MESSAGE`.
+    /// Messages of the program, oldest first, as `WHAT GROUP: MESSAGE [EVIDENCE]`.
     pub fn journal(&self) -> Vec<String> {
-        let fields = "HAFAILOVER_WHAT,HAFAILOVER_GROUP,MESSAGE";
+        let fields = "HAFAILOVER_WHAT,HAFAILOVER_GROUP,MESSAGE,HAFAILOVER_EVIDENCE";
         let out = self.run(&format!(
             "journalctl -q -o json --output-fields={fields} SYSLOG_IDENTIFIER=hafailover"
         ));
@@ -124,10 +124,11 @@ impl Node {
         };
         let lines = out.text.lines().map(|line| {
             format!(
-                "{} {}: {}",
+                "{} {}: {} [{}]",
                 value(line, "HAFAILOVER_WHAT").unwrap_or_default(),
                 value(line, "HAFAILOVER_GROUP").unwrap_or_default(),
-                value(line, "MESSAGE").unwrap_or_default()
+                value(line, "MESSAGE").unwrap_or_default(),
+                value(line, "HAFAILOVER_EVIDENCE").unwrap_or_default()
             )
         });
         lines.collect()
