@@ -42,6 +42,8 @@ pub struct Observation {
     pub members: Vec<Member>,
     /// The epoch in the token file of this boot; `None`: there is no token.
     pub token: Option<Epoch>,
+    /// The epoch by which it was held when a stop began that is not yet verified.
+    pub closed: Option<Epoch>,
     /// The kernel still holds something of the group that no active unit accounts for
     /// (a mount, an address, a process); in words.
     pub leftovers: Vec<String>,

@@ -135,7 +135,13 @@ impl Core {
         }
     }
 
-    fn stuck(&mut self, now: Instant, name: &GroupName, why: String, holders: Vec<String>) {
+    pub(super) fn stuck(
+        &mut self,
+        now: Instant,
+        name: &GroupName,
+        why: String,
+        holders: Vec<String>,
+    ) {
         let words = match holders.is_empty() {
             true => why.clone(),
             false => format!("{why}; held by {}", holders.join(", ")),

@@ -4,6 +4,7 @@
 use super::event::{Hand, Observation};
 use super::heartbeat::Phase;
 use super::name::GroupName;
+use super::ownership;
 use super::say::{Saying, What};
 use super::time::Instant;
 use super::{Action, Core};
@@ -37,28 +38,43 @@ impl Core {
         }
     }
 
-    /// The first look: adopt what runs by our token, and leave alone what runs without one.
+    /// The first look: adopt what runs by our token, go on with a stop that the last daemon began,
+    /// and leave alone what runs without a token.
     fn classify(&mut self, now: Instant, name: &GroupName) {
         let me = self.policy.me;
         let group = self.group_mut(name);
         let traces = group.traces();
-        let token = group.seen.as_ref().and_then(|s| s.token);
-        let Some(epoch) = token else {
+        let seen = group.seen.as_ref();
+        let (token, closed) = seen.map(|s| (s.token, s.closed)).unwrap_or_default();
+        let Some(epoch) = token.or(closed) else {
             self.go(name, Phase::Stopped, "no member runs here by a token");
             return self.look_for_strays(name);
         };
         group.own = Some(epoch);
+        let record = self.store.record.groups.entry(name.clone()).or_default();
+        record.claim = Some(epoch);
+        record.epoch = record.epoch.max(epoch);
+        if token.is_none() {
+            return self.stop_again(now, name);
+        }
         if traces.is_empty() || epoch.node != me {
             let reason = "found with a token but without a running member";
             return self.stop(now, name, reason, None);
         }
-        let record = self.store.record.groups.entry(name.clone()).or_default();
-        record.claim = Some(epoch);
-        record.epoch = record.epoch.max(epoch);
         self.go(name, Phase::Running, "found running by our token");
         let words = "found running; no job was issued";
         self.say(Saying::new(What::GroupAdopted, words).group(name).epoch(epoch));
         self.look_at_running(name);
+    }
+
+    /// The last daemon ended while it stopped the group, which is held until that is verified.
+    fn stop_again(&mut self, now: Instant, name: &GroupName) {
+        let words = "a stop of it was under way when the last daemon ended";
+        if ownership::in_maintenance(&self.world(now), name) {
+            self.go(name, Phase::Stopping, words);
+            return self.stuck(now, name, format!("{words}, and it is in maintenance"), Vec::new());
+        }
+        self.stop(now, name, words, None);
     }
 
     fn look_for_strays(&mut self, name: &GroupName) {

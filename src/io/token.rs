@@ -1,16 +1,25 @@
 //! Tokens: the file that lets a group's members start (`AssertPathExists=`) and that tells a new
-//! daemon what the last one owned. A token names the userspace it was written in; one that
-//! survived a soft-reboot does not count.
+//! daemon what the last one owned. While a group stops, its token lies where no gate looks, so that
+//! nothing starts any more, and yet whoever comes next knows that the group is held until its stop
+//! is verified. A token names the userspace it was written in; one that survived a soft-reboot does
+//! not count.
 
 use crate::core::name::{Epoch, GroupName, NodeId};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 /// Where the tokens of this machine are.
 pub const DIR: &str = "/run/hafailover/owned";
+/// Where the tokens of groups are that are held but may not start: their stop has begun.
+const CLOSED: &str = "/run/hafailover/stopping";
 
 fn path(group: &GroupName) -> PathBuf {
     PathBuf::from(DIR).join(&group.0)
+}
+
+fn closed_path(group: &GroupName) -> PathBuf {
+    PathBuf::from(CLOSED).join(&group.0)
 }
 
 pub fn write(group: &GroupName, epoch: Epoch) -> std::io::Result<()> {
@@ -26,18 +35,36 @@ pub fn read(group: &GroupName) -> Option<Epoch> {
     parse(&std::fs::read_to_string(path(group)).ok()?, boot())
 }
 
+/// The same of a group whose stop has begun and was not verified.
+pub fn read_closed(group: &GroupName) -> Option<Epoch> {
+    parse(&std::fs::read_to_string(closed_path(group)).ok()?, boot())
+}
+
+/// Nothing of the group can start any more; it stays held.
+pub fn close(group: &GroupName) -> std::io::Result<()> {
+    std::fs::create_dir_all(CLOSED)?;
+    but_for_missing(std::fs::rename(path(group), closed_path(group)))
+}
+
+/// The stop of the group is verified.
 pub fn remove(group: &GroupName) -> std::io::Result<()> {
-    match std::fs::remove_file(path(group)) {
+    but_for_missing(std::fs::remove_file(path(group)))?;
+    but_for_missing(std::fs::remove_file(closed_path(group)))
+}
+
+fn but_for_missing(result: std::io::Result<()>) -> std::io::Result<()> {
+    match result {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e),
         _ => Ok(()),
     }
 }
 
-/// All groups with a token.
+/// All groups that are held here.
 pub fn list() -> Vec<GroupName> {
-    let entries = std::fs::read_dir(DIR).into_iter().flatten().flatten();
-    let names = entries.filter_map(|e| e.file_name().into_string().ok());
-    names.filter(|n| !n.starts_with('.')).map(GroupName).collect()
+    let entries = [DIR, CLOSED].into_iter().filter_map(|d| std::fs::read_dir(d).ok());
+    let names = entries.flatten().flatten().filter_map(|e| e.file_name().into_string().ok());
+    let names: BTreeSet<String> = names.filter(|n| !n.starts_with('.')).collect();
+    names.into_iter().map(GroupName).collect()
 }
 
 /// This life of the userspace: the kernel's boot id and PID 1's start time (proc_pid_stat(5),

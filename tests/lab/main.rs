@@ -4,6 +4,7 @@
 mod cluster;
 mod facts;
 mod harness;
+mod interleavings;
 mod paths;
 mod selftest;
 mod stories;
@@ -67,7 +68,12 @@ fn main() -> ExitCode {
 /// The lab itself first, then what systemd does, then what the program does; each with the number
 /// of nodes that it wants.
 fn all() -> impl Iterator<Item = (usize, &'static (&'static str, stories::Story))> {
-    let two = selftest::ALL.iter().chain(facts::ALL).chain(stories::ALL).chain(paths::OF_TWO);
+    let two = selftest::ALL
+        .iter()
+        .chain(facts::ALL)
+        .chain(stories::ALL)
+        .chain(interleavings::ALL)
+        .chain(paths::OF_TWO);
     two.map(|story| (2, story)).chain(paths::OF_THREE.iter().map(|story| (3, story)))
 }
 

@@ -98,7 +98,7 @@ pub fn daemon_killed_is_back(c: &mut Cluster) {
     c.one_owner();
 }
 
-fn kill_until_lost(c: &Cluster) {
+pub fn kill_until_lost(c: &Cluster) {
     for _ in 0..6 {
         if c.lab.node(0).run("systemctl is-failed hafailover").text.contains("failed") {
             return;

@@ -51,6 +51,8 @@ pub struct Units {
     pub running: bool,
     pub dead: bool,
     pub token: Option<Epoch>,
+    /// A stop has begun and is not verified.
+    pub closed: Option<Epoch>,
     pub start_fails: bool,
     pub stop_fails: bool,
     pub no_carrier: bool,
@@ -126,6 +128,7 @@ impl World {
         let seen = Observation {
             members: vec![member],
             token: units.token,
+            closed: units.closed,
             no_carrier: units.no_carrier.then(|| "eth0".to_string()),
             ..Observation::default()
         };
@@ -209,7 +212,7 @@ impl World {
             let why = "target is busy".to_string();
             return Some(Err(StopError::Stuck { unit: "a.mount".into(), why, holders }));
         }
-        (units.running, units.dead) = (false, false);
+        (units.running, units.dead, units.closed) = (false, false, None);
         Some(Ok(()))
     }
 
@@ -228,7 +231,8 @@ impl World {
                     self.later(n, START, Event::Started { group, job, result: Ok(()) });
                 }
                 Action::Stop { group, job } => {
-                    self.nodes[n].units.entry(group.clone()).or_default().token = None;
+                    let units = self.nodes[n].units.entry(group.clone()).or_default();
+                    units.closed = units.token.take().or(units.closed);
                     self.nodes[n].jobs.retain(|_, j| j.stop || j.group != group);
                     self.nodes[n].jobs.insert(job, Job { group: group.clone(), stop: true });
                     self.later(n, STOP, Event::Stopped { group, job, result: Ok(()) });

@@ -42,6 +42,7 @@ pub async fn observe(shared: &Shared, name: &GroupName, managed: &Managed) -> Ob
     Observation {
         members,
         token,
+        closed: token::read_closed(name),
         leftovers: leftovers.into_iter().flatten().collect(),
         blind: false,
         unloaded: units.iter().find_map(|u| u.unloaded.clone()),
@@ -141,11 +142,11 @@ async fn start_layer(
     }
 }
 
-/// Token away, then the target, then the members from the top layer down, each verified before the
-/// next: what lies below a layer that did not stop is not touched.
+/// Gate closed, then the target, then the members from the top layer down, each verified before the
+/// next: what lies below a layer that did not stop is not touched. The token goes last.
 pub async fn stop(shared: Rc<Shared>, name: GroupName, managed: Managed) -> Result<(), StopError> {
     let unknown = |why: String| StopError::Unknown { why };
-    token::remove(&name).map_err(|e| unknown(format!("the token: {e}")))?;
+    token::close(&name).map_err(|e| unknown(format!("the token: {e}")))?;
     let bus_now = bus(&shared).await.map_err(unknown)?;
     let _ = shared.asked(bus_now.stop_unit(&name.unit()).await);
     let units = read(&shared, &name, &managed.names()).await.map_err(unknown)?;
@@ -168,7 +169,7 @@ pub async fn stop(shared: Rc<Shared>, name: GroupName, managed: Managed) -> Resu
             verify(&shared, unit, &units).await?;
         }
     }
-    Ok(())
+    token::remove(&name).map_err(|e| unknown(format!("the token: {e}")))
 }
 
 /// Down for systemd and gone from the kernel, or who holds it.
