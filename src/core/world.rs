@@ -178,14 +178,20 @@ impl World<'_> {
         report.unfit.map(word)
     }
 
-    /// The node that should run the group now, seen from here: the one the last owner named,
-    /// else the first fit one in the group's list.
+    /// The node that should run the group now, seen from here: the one the last owner named, or an
+    /// operator did and the owner's daemon died before it could; else the first fit one in the
+    /// group's list.
     pub fn choice(&self, name: &GroupName) -> Option<NodeId> {
-        if self.wish(name).value.down {
+        let wish = self.wish(name).value;
+        if wish.down {
             return None;
         }
         let fit = |n: &NodeId| self.unfit_at(name, *n).is_none();
-        let named = self.successor(name).filter(fit);
+        // Until somebody else than the wanted node has gone above the epoch that was to end.
+        let top = self.top_epoch(name);
+        let next = |to: NodeId, of: Epoch| top.node == to && top.counter == of.counter + 1;
+        let wanted = wish.move_to.filter(|(to, of)| *of == top || next(*to, *of)).map(|w| w.0);
+        let named = self.successor(name).or(wanted).filter(fit);
         named.or_else(|| self.group(name).policy.nodes.iter().copied().find(fit))
     }
 

@@ -6,6 +6,7 @@ mod facts;
 mod harness;
 mod interleavings;
 mod paths;
+mod restarts;
 mod selftest;
 mod stories;
 mod troubles;
@@ -72,6 +73,7 @@ fn all() -> impl Iterator<Item = (usize, &'static (&'static str, stories::Story)
         .iter()
         .chain(facts::ALL)
         .chain(stories::ALL)
+        .chain(restarts::ALL)
         .chain(interleavings::ALL)
         .chain(paths::OF_TWO);
     two.map(|story| (2, story)).chain(paths::OF_THREE.iter().map(|story| (3, story)))

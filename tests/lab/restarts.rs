@@ -1,0 +1,109 @@
+//! Stories of restarts: of a machine, and of the daemon on either node, at rest and while a group
+//! moves.
+
+use crate::cluster::{AGENT, Cluster, PATIENCE, TAKEOVER, TARGET};
+use crate::harness::wait;
+use crate::stories::Story;
+
+pub const ALL: &[(&str, Story)] = &[
+    ("reboot_hands_over_and_returns", reboot_hands_over_and_returns),
+    ("restart_of_the_daemon_touches_nothing", restart_of_the_daemon_touches_nothing),
+    ("restart_of_either_daemon_during_a_move", restart_of_either_daemon_during_a_move),
+];
+
+/// Slow enough that something can happen between its two ends.
+pub fn slow_agent(stop: u32, start: u32) -> String {
+    format!("{AGENT}ExecStartPre=sleep {start}\nExecStop=sleep {stop}\n")
+}
+
+fn reboot_hands_over_and_returns(c: &mut Cluster) {
+    c.start_all(TAKEOVER);
+    c.lab.node(0).must("systemctl enable -q hafailover");
+    let client = c.client();
+    c.lab.node(0).run("systemctl reboot");
+    c.runs_on(1);
+    println!("  systemctl reboot: client saw {:?}", client.stop().outage());
+    assert_eq!(c.evidence(1), "n1=Released", "waited for silence");
+    assert_eq!(c.lab.node(1).told("peer-silent"), 0, "taken over before it was gone");
+    c.lab.nodes[0].wait_down();
+    c.lab.kill(0);
+    c.lab.boot(0);
+    wait("n1 to see n2's group", PATIENCE, || {
+        let status = c.lab.node(0).run("hafailover status");
+        (status.code == 0 && status.text.contains("on n2, stopped here")).then_some(())
+    });
+    assert_eq!(c.lab.node(0).told("group-started"), 1, "nothing moved back");
+    c.runs_on(1);
+    // A member of the cluster like before: it can be given the group.
+    c.lab.node(1).must("hafailover move files");
+    c.runs_on(0);
+    c.one_owner();
+}
+
+const MEMBERS: &str =
+    "systemctl show -P InvocationID agent srv.mount 'hafailover-ip@192.168.0.100-24.service'";
+
+fn restart_of_the_daemon_touches_nothing(c: &mut Cluster) {
+    c.start_all(TAKEOVER);
+    let client = c.client();
+    let before = c.lab.node(0).must(MEMBERS);
+    for (round, nodes) in [vec![0], vec![1], vec![0, 1]].into_iter().enumerate() {
+        let restart = |n: &usize| {
+            c.lab.node(*n).command("systemctl restart hafailover").spawn().expect("started")
+        };
+        let children: Vec<_> = nodes.iter().map(restart).collect();
+        for mut child in children {
+            assert!(child.wait().expect("ended").success(), "systemctl restart");
+        }
+        if nodes.contains(&0) {
+            let adopted = if round == 0 { 1 } else { 2 };
+            wait("the adoption", PATIENCE, || {
+                (c.lab.node(0).told("group-adopted") == adopted).then_some(())
+            });
+        }
+        for n in 0..2 {
+            wait("a healthy pair", PATIENCE, || {
+                (c.lab.node(n).run("hafailover status").code == 0).then_some(())
+            });
+        }
+        c.runs_on(0);
+    }
+    let seen = client.stop();
+    println!("  five restarts of daemons: client saw {:?}", seen.outage());
+    assert_eq!(seen.owners(), ["n1"]);
+    assert_eq!(before, c.lab.node(0).must(MEMBERS), "a member was touched");
+    for n in 0..2 {
+        for what in ["group-released", "start-failed", "peer-silent", "two-owners"] {
+            assert_eq!(c.lab.node(n).told(what), 0, "{what} on n{}", n + 1);
+        }
+    }
+    assert_eq!(c.lab.node(0).told("group-started"), 1);
+    c.one_owner();
+}
+
+/// The move was asked for and is kept in mind: it is carried out, whoever's daemon is restarted
+/// while the group stops on one node or starts on the other.
+fn restart_of_either_daemon_during_a_move(c: &mut Cluster) {
+    c.configure_with(TAKEOVER, TARGET, &slow_agent(1, 1));
+    (0..2).for_each(|n| c.start(n));
+    c.runs_on(0);
+    let (mut from, mut to) = (0, 1);
+    for phase in ["stopping", "starting"] {
+        for restarted in [from, to] {
+            let asked = format!("hafailover move files --to n{}", to + 1);
+            let mut moving = c.lab.node(from).command(&asked).spawn().expect("started");
+            c.phase(if phase == "stopping" { from } else { to }, phase);
+            c.lab.node(restarted).must("systemctl restart hafailover");
+            c.runs_on(to);
+            c.phase(from, "stopped");
+            // Asked of a daemon that ended, it has no answer; else it must be a yes.
+            let answered = moving.wait().expect("ended").success();
+            let where_to = format!("{phase}, n{} restarted", restarted + 1);
+            assert!(answered || restarted == from, "the move failed: {where_to}");
+            (from, to) = (to, from);
+        }
+    }
+    assert_eq!(c.lab.node(0).told("start-failed") + c.lab.node(1).told("start-failed"), 0);
+    assert_eq!(c.lab.node(0).told("two-owners") + c.lab.node(1).told("two-owners"), 0);
+    c.one_owner();
+}
