@@ -13,6 +13,8 @@ use zbus::message::Type;
 use zbus::{Connection, MessageStream, ObjectPath, Variant};
 
 pub const PATIENCE: Duration = Duration::from_secs(20);
+/// The number of a job that somebody else asked for.
+const OTHERS: u32 = 1_000_000;
 const MANAGER: &str = "/org/freedesktop/systemd1";
 
 /// What a test changes while the manager runs.
@@ -26,6 +28,9 @@ pub struct State {
     pub mute: BTreeMap<String, u32>,
     /// The next answer about this unit waits until the sender is dropped.
     pub hold: BTreeMap<String, Receiver<()>>,
+    /// Sent before the next sign of life: signals that are in only after an answer that was given
+    /// later on another connection.
+    pub late: Vec<Signal>,
     /// Calls in the order in which they came: `StartUnit a.service`.
     pub calls: Vec<String>,
     jobs: u32,
@@ -40,6 +45,8 @@ pub struct Manager {
 #[derive(Clone, Debug)]
 pub enum Signal {
     Changed(String),
+    /// A job that somebody asked for is done.
+    Done(String),
     Reloaded,
 }
 
@@ -177,6 +184,11 @@ async fn emit(bus: &Connection, signal: Signal) {
     let manager = "org.freedesktop.systemd1.Manager";
     let sent = match signal {
         Signal::Reloaded => bus.emit_signal(nobody, MANAGER, manager, "Reloading", &(false,)).await,
+        Signal::Done(unit) => {
+            let path = ObjectPath::try_from(format!("{MANAGER}/job/{OTHERS}")).expect("a path");
+            let job = (OTHERS, path, unit.as_str(), "done");
+            bus.emit_signal(nobody, MANAGER, manager, "JobRemoved", &job).await
+        }
         Signal::Changed(unit) => {
             let path = hafailover::io::systemd::bus::unit_path(&unit);
             let properties = "org.freedesktop.DBus.Properties";
@@ -215,6 +227,13 @@ async fn answer(bus: Connection, state: Arc<Mutex<State>>, call: zbus::Message) 
             };
             let list: Vec<_> = names.into_iter().map(line).collect();
             bus.reply(&header, &list).await
+        }
+        "Ping" => {
+            let late = std::mem::take(&mut state.lock().expect("whole").late);
+            for signal in late {
+                emit(&bus, signal).await;
+            }
+            bus.reply(&header, &()).await
         }
         "StartUnit" | "StopUnit" => {
             let (unit, _): (String, String) = call.body().deserialize().expect("unit and mode");

@@ -1,10 +1,10 @@
 //! The hands on systemd against a manager that lies, sleeps and is late.
 
 use crate::manager::{Manager, PATIENCE, Signal, run};
-use hafailover::core::name::GroupName;
+use hafailover::core::name::{Epoch, GroupName, NodeId};
 use hafailover::core::{Event, MemberState, Observation, Terminate};
-use hafailover::io::Input;
 use hafailover::io::systemd::{Managed, Systemd};
+use hafailover::io::{Input, token};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -120,6 +120,26 @@ fn observations_are_told_in_the_order_of_time() {
         }
     }
     assert_eq!(last, Some(MemberState::Active), "the last word is what is");
+}
+
+/// Goal: a member that a person stopped is not taken for one that died, also when its state is
+/// read before the signal about that person's job is in.
+#[test]
+fn who_stopped_a_member_is_known_before_it_is_told() {
+    let manager = Manager::start();
+    let epoch = Epoch { counter: 1, node: NodeId(0) };
+    token::write(&group(), epoch).expect("written");
+    manager.set(UNIT, "active");
+    let mut hands = Hands::new();
+    assert_eq!(state(&hands.seen()), Some(MemberState::Active));
+    {
+        let mut state = manager.state.lock().expect("whole");
+        state.late.push(Signal::Done(UNIT.into()));
+        state.units.insert(UNIT.into(), "inactive".into());
+    }
+    manager.emit(Signal::Changed(UNIT.into()));
+    let member = hands.seen().members.remove(0);
+    assert_eq!((member.state, member.by_hand), (MemberState::Inactive, true));
 }
 
 /// Goal: a bus that accepts connections and answers none costs moments: PID 1's own socket is

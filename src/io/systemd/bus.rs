@@ -6,6 +6,7 @@ use futures_util::StreamExt;
 use serde::Serialize;
 use std::collections::HashMap;
 use std::io::ErrorKind;
+use std::num::NonZeroU32;
 use std::time::Duration;
 use zbus::zvariant::DynamicType;
 use zbus::{Connection, MessageStream, OwnedObjectPath, OwnedVariant, connection::Builder};
@@ -25,6 +26,7 @@ const BUS_PATH: &str = "/org/freedesktop/DBus";
 #[derive(Clone, Debug)]
 pub struct Bus {
     calls: Connection,
+    signals: Connection,
     private: bool,
 }
 
@@ -78,7 +80,7 @@ async fn connect_to(private: bool) -> zbus::Result<(Bus, Signals)> {
     stream.set_max_queued(SIGNALS.try_into().expect("not zero"));
     let tellers = if private { None } else { Some(choose(&signals).await?) };
     subscribe(&signals, private).await?;
-    Ok((Bus { calls, private }, Signals { stream, tellers }))
+    Ok((Bus { calls, signals, private }, Signals { stream, tellers }))
 }
 
 /// Asks the bus for their signals, and for the names under which they send.
@@ -107,14 +109,30 @@ async fn subscribe(signals: &Connection, private: bool) -> zbus::Result<()> {
     Ok(())
 }
 
+/// What comes in.
+pub enum Told {
+    Signal(zbus::Message),
+    /// Every signal that was sent before this question ([`Bus::mark`]) is in.
+    Mark(NonZeroU32),
+}
+
 impl Signals {
-    /// The next signal; `None`: the connection is gone. Match rules do not keep away what somebody
-    /// sends to our own name, and anybody may: so the sender is looked at.
-    pub async fn next(&mut self) -> Option<zbus::Message> {
+    /// What is told next; `None`: the connection is gone. Match rules do not keep away what
+    /// somebody sends to our own name, and anybody may: so the sender is looked at.
+    pub async fn next(&mut self) -> Option<Told> {
         loop {
             let message = self.stream.next().await?.ok()?;
-            if message.message_type() == zbus::message::Type::Signal && self.believed(&message) {
-                return Some(message);
+            if !self.believed(&message) {
+                continue;
+            }
+            match message.message_type() {
+                zbus::message::Type::Signal => return Some(Told::Signal(message)),
+                zbus::message::Type::MethodReturn => {
+                    if let Some(serial) = message.header().reply_serial() {
+                        return Some(Told::Mark(serial));
+                    }
+                }
+                _ => {}
             }
         }
     }
@@ -130,6 +148,16 @@ impl Bus {
     /// Whether PID 1's private socket is used because the bus is gone.
     pub fn is_private(&self) -> bool {
         self.private
+    }
+
+    /// Asks PID 1 for a sign of life on the line of the signals, which comes in as
+    /// [`Told::Mark`]. Such numbers grow.
+    pub async fn mark(&self) -> zbus::Result<NonZeroU32> {
+        let ask =
+            zbus::Message::method_call(MANAGER, "Ping").interface("org.freedesktop.DBus.Peer");
+        let ask = if self.private { ask } else { ask.destination(SYSTEMD) }.build(&())?;
+        self.signals.send(&ask).await?;
+        Ok(ask.primary_header().serial_num())
     }
 
     /// Whether the bus itself answers: if it does, it is PID 1 that is busy.

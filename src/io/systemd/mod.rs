@@ -4,6 +4,7 @@
 mod awake;
 pub mod bus;
 mod group;
+mod look;
 mod read;
 mod signals;
 mod unit;
@@ -16,7 +17,7 @@ use crate::core::name::{Epoch, GroupName};
 use crate::core::time::Instant;
 use crate::core::{Event, Observation, StopError, Terminate};
 use bus::Bus;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
@@ -26,8 +27,6 @@ use tokio::sync::{Notify, mpsc, oneshot};
 const QUEUE: usize = 1024;
 /// A group at which we are at work is looked at so often.
 const AT_WORK: Duration = Duration::from_millis(500);
-/// Pause before a group that could not be read is looked at again.
-const BLIND_AGAIN: Duration = Duration::from_millis(500);
 /// Longest wait for the type of our own job: PID 1 may be busy with a reload. Half of the unit's
 /// TimeoutStopSec=.
 const OWN_JOB: Duration = Duration::from_secs(30);
@@ -120,6 +119,10 @@ pub struct Shared {
     pub changed: Notify,
     /// What was last read of the members.
     pub known: RefCell<read::Known>,
+    /// Up to which question at PID 1 all its signals are in.
+    told_to: Cell<u32>,
+    /// By group, how many ended jobs are being judged: whose were they?
+    judging: RefCell<BTreeMap<GroupName, usize>>,
     /// Members that a person stopped.
     pub by_hand: RefCell<BTreeSet<String>>,
     /// A call got no answer.
@@ -132,13 +135,13 @@ pub struct Shared {
     told: RefCell<BTreeMap<GroupName, Observation>>,
     /// Groups at which we are at work, and the newest job that we ever asked for.
     ours: RefCell<BTreeSet<GroupName>>,
-    last_job: std::cell::Cell<u32>,
+    last_job: Cell<u32>,
     tasks: RefCell<BTreeMap<GroupName, tokio::task::JoinHandle<()>>>,
     /// Grows at the start and at the end of each job of ours: what was read across such a moment
     /// is of no time at all.
     turns: RefCell<BTreeMap<GroupName, u64>>,
     inhibitor: RefCell<Option<zbus::OwnedFd>>,
-    pub shutting_down: std::cell::Cell<bool>,
+    pub shutting_down: Cell<bool>,
 }
 
 impl Shared {
@@ -164,14 +167,6 @@ impl Shared {
         self.look.notify_one();
     }
 
-    /// The next group that was marked and is not being looked at.
-    fn next_dirty(&self) -> Option<(GroupName, bool)> {
-        let looking = self.looking.borrow();
-        let mut dirty = self.dirty.borrow_mut();
-        let next = dirty.keys().find(|g| !looking.contains(*g))?.clone();
-        dirty.remove_entry(&next)
-    }
-
     pub async fn tell(&self, event: Event) {
         let _ = self.inbox.send(Input::Event(event)).await;
     }
@@ -182,17 +177,6 @@ impl Shared {
 
     fn next_turn(&self, group: &GroupName) {
         *self.turns.borrow_mut().entry(group.clone()).or_default() += 1;
-    }
-
-    /// What the group looks like at one moment between, or within, our jobs.
-    async fn seen(&self, group: &GroupName, managed: &Managed) -> Observation {
-        loop {
-            let turn = self.turn(group);
-            let seen = group::observe(self, group, managed).await;
-            if turn == self.turn(group) {
-                return seen;
-            }
-        }
     }
 
     fn managed(&self, group: &GroupName) -> Option<Managed> {
@@ -207,6 +191,8 @@ async fn run(inbox: Inbox, mut asks: mpsc::Receiver<Ask>) {
         groups: RefCell::new(BTreeMap::new()),
         changed: Notify::new(),
         known: RefCell::default(),
+        told_to: Cell::default(),
+        judging: RefCell::default(),
         by_hand: RefCell::new(BTreeSet::new()),
         unanswered: Notify::new(),
         dirty: RefCell::default(),
@@ -214,14 +200,14 @@ async fn run(inbox: Inbox, mut asks: mpsc::Receiver<Ask>) {
         looking: RefCell::default(),
         told: RefCell::default(),
         ours: RefCell::new(BTreeSet::new()),
-        last_job: std::cell::Cell::new(0),
+        last_job: Cell::new(0),
         tasks: RefCell::new(BTreeMap::new()),
         turns: RefCell::new(BTreeMap::new()),
         inhibitor: RefCell::new(None),
-        shutting_down: std::cell::Cell::new(false),
+        shutting_down: Cell::new(false),
     });
     tokio::task::spawn_local(signals::listen(shared.clone()));
-    tokio::task::spawn_local(look(shared.clone()));
+    tokio::task::spawn_local(look::look(shared.clone()));
     while let Some(ask) = asks.recv().await {
         take(&shared, ask);
     }
@@ -328,35 +314,5 @@ async fn own_job(shared: &Shared, answer: oneshot::Sender<Terminate>) {
             return;
         }
         tokio::time::sleep(OWN_JOB_AGAIN).await;
-    }
-}
-
-/// Looks at groups in which something changed, and tells what is new.
-async fn look(shared: Rc<Shared>) {
-    loop {
-        let Some((group, always)) = shared.next_dirty() else {
-            shared.look.notified().await;
-            continue;
-        };
-        let Some(managed) = shared.managed(&group) else { continue };
-        // Looking takes time from the work that is under way; its end is looked at anyway.
-        if !always && shared.ours.borrow().contains(&group) {
-            continue;
-        }
-        shared.looking.borrow_mut().insert(group.clone());
-        let mine = shared.clone();
-        tokio::task::spawn_local(async move {
-            let seen = mine.seen(&group, &managed).await;
-            let old = mine.told.borrow_mut().insert(group.clone(), seen.clone());
-            if always || old.as_ref() != Some(&seen) {
-                mine.tell(Event::Observed { group: group.clone(), seen }).await;
-            }
-            mine.looking.borrow_mut().remove(&group);
-            mine.look.notify_one();
-            if mine.told.borrow().get(&group).is_some_and(|seen| seen.blind) {
-                tokio::time::sleep(BLIND_AGAIN).await;
-                mine.mark(&group);
-            }
-        });
     }
 }

@@ -1,7 +1,8 @@
 //! What systemd and logind tell by themselves: units that change, jobs that are not ours, reloads,
 //! the machine going down. Holds the connection and makes it anew when it is lost.
 
-use super::{Shared, bus};
+use super::Shared;
+use super::bus::{self, Told};
 use crate::core::name::GroupName;
 use crate::core::{Event, Hand, Terminate};
 use crate::io::{Input, token};
@@ -55,7 +56,15 @@ fn all_changed(shared: &Shared) {
 }
 
 async fn follow(shared: &Rc<Shared>, signals: &mut bus::Signals) {
-    while let Some(message) = signals.next().await {
+    while let Some(told) = signals.next().await {
+        let message = match told {
+            Told::Signal(message) => message,
+            Told::Mark(mark) => {
+                shared.told_to.set(mark.get());
+                shared.changed.notify_waiters();
+                continue;
+            }
+        };
         let header = message.header();
         let member = header.member().map(|m| m.to_string()).unwrap_or_default();
         let path = header.path().map(|p| p.to_string()).unwrap_or_default();
@@ -95,12 +104,17 @@ async fn follow(shared: &Rc<Shared>, signals: &mut bus::Signals) {
     }
 }
 
-fn group_of(shared: &Shared, unit: &str) -> Option<GroupName> {
-    let groups = shared.groups.borrow();
-    let mut all = groups.iter();
-    let known = shared.known.borrow();
-    all.find(|(name, m)| name.unit() == unit || m.units().any(|u| u == unit || known.id(u) == unit))
-        .map(|(n, _)| n.clone())
+/// The group of a unit, and the unit's name there, which may be an alias.
+fn group_of(shared: &Shared, unit: &str) -> Option<(GroupName, String)> {
+    let (groups, known) = (shared.groups.borrow(), shared.known.borrow());
+    groups.iter().find_map(|(name, managed)| {
+        if name.unit() == unit {
+            return Some((name.clone(), unit.into()));
+        }
+        let mut units = managed.units();
+        let member = units.find(|u| *u == unit || known.id(u) == unit)?;
+        Some((name.clone(), member.clone()))
+    })
 }
 
 fn unit_changed(shared: &Shared, path: &str) {
@@ -122,17 +136,29 @@ fn unit_changed(shared: &Shared, path: &str) {
 fn job_removed(shared: &Rc<Shared>, id: u32, unit: String, result: String) {
     shared.known.borrow_mut().changed(|name| name == unit);
     shared.changed.notify_waiters();
-    let Some(group) = group_of(shared, &unit) else { return };
+    let Some((group, unit)) = group_of(shared, &unit) else { return };
     shared.mark(&group);
     if !shared.is_ours(&group, id) && !shared.shutting_down.get() {
         let mine = shared.clone();
+        *shared.judging.borrow_mut().entry(group.clone()).or_default() += 1;
         tokio::task::spawn_local(async move {
             if let Some(verb) = by_hand(&mine, &group, &unit, &result).await {
                 mine.mark(&group);
-                mine.tell(Event::ByHand { group, unit, verb }).await;
+                mine.tell(Event::ByHand { group: group.clone(), unit, verb }).await;
             }
+            judged(&mine, &group);
         });
     }
+}
+
+fn judged(shared: &Shared, group: &GroupName) {
+    let mut judging = shared.judging.borrow_mut();
+    match judging.get_mut(group) {
+        Some(n) if *n > 1 => *n -= 1,
+        _ => drop(judging.remove(group)),
+    }
+    drop(judging);
+    shared.changed.notify_waiters();
 }
 
 /// What somebody did, if it was somebody.

@@ -1,0 +1,89 @@
+//! Looking at groups: one look at a time for each, told in their order, and what is new.
+
+use super::{Managed, Shared, group};
+use crate::core::name::GroupName;
+use crate::core::{Event, Member, MemberState, Observation};
+use crate::io::clock;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// Pause before a group that could not be read is looked at again.
+const BLIND_AGAIN: Duration = Duration::from_millis(500);
+/// Longest wait for the signals that tell who stopped a member.
+const JUDGE: Duration = Duration::from_secs(3);
+
+impl Shared {
+    /// The next group that was marked and is not being looked at.
+    fn next_dirty(&self) -> Option<(GroupName, bool)> {
+        let looking = self.looking.borrow();
+        let mut dirty = self.dirty.borrow_mut();
+        let next = dirty.keys().find(|g| !looking.contains(*g))?.clone();
+        dirty.remove_entry(&next)
+    }
+
+    /// What the group looks like at one moment between, or within, our jobs.
+    async fn seen(&self, group: &GroupName, managed: &Managed) -> Observation {
+        loop {
+            let turn = self.turn(group);
+            let seen = group::observe(self, group, managed).await;
+            if turn == self.turn(group) {
+                return seen;
+            }
+        }
+    }
+
+    /// The same, once it is known whether a member that is down was stopped by a person: its state
+    /// can be read before the signal about the job that ended is in.
+    async fn judged(&self, group: &GroupName, managed: &Managed) -> Observation {
+        let seen = self.seen(group, managed).await;
+        let down = |m: &Member| m.state == MemberState::Inactive && !m.by_hand;
+        if seen.token.is_none() || !seen.members.iter().any(down) {
+            return seen;
+        }
+        let bus = self.bus.borrow().clone();
+        let asked = match &bus {
+            Some(bus) => bus.mark().await.ok(),
+            None => None,
+        };
+        let Some(mark) = asked else { return seen };
+        let end = clock::now() + JUDGE;
+        loop {
+            let changed = self.changed.notified();
+            let judging = self.judging.borrow().contains_key(group);
+            if (self.told_to.get() >= mark.get() && !judging) || clock::now() >= end {
+                return self.seen(group, managed).await;
+            }
+            let _ = tokio::time::timeout(end.since(clock::now()), changed).await;
+        }
+    }
+}
+
+/// Looks at groups in which something changed, and tells what is new.
+pub async fn look(shared: Rc<Shared>) {
+    loop {
+        let Some((group, always)) = shared.next_dirty() else {
+            shared.look.notified().await;
+            continue;
+        };
+        let Some(managed) = shared.managed(&group) else { continue };
+        // Looking takes time from the work that is under way; its end is looked at anyway.
+        if !always && shared.ours.borrow().contains(&group) {
+            continue;
+        }
+        shared.looking.borrow_mut().insert(group.clone());
+        let mine = shared.clone();
+        tokio::task::spawn_local(async move {
+            let seen = mine.judged(&group, &managed).await;
+            let old = mine.told.borrow_mut().insert(group.clone(), seen.clone());
+            if always || old.as_ref() != Some(&seen) {
+                mine.tell(Event::Observed { group: group.clone(), seen }).await;
+            }
+            mine.looking.borrow_mut().remove(&group);
+            mine.look.notify_one();
+            if mine.told.borrow().get(&group).is_some_and(|seen| seen.blind) {
+                tokio::time::sleep(BLIND_AGAIN).await;
+                mine.mark(&group);
+            }
+        });
+    }
+}
