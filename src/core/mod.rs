@@ -185,8 +185,13 @@ impl Core {
         if let Some(late) = self.pulse.beat(now, self.policy.timing.keepalive / 4) {
             self.stalled(now, late);
         }
+        // Whatever comes in first when the timer is due sends the heartbeat and so puts the timer
+        // off: it must do the timer's other work too.
+        if now >= self.pulse.due() {
+            self.touch_restless(now);
+        }
         match event {
-            Event::Wake => self.touch_restless(now),
+            Event::Wake => {}
             Event::Heard { link, heartbeat } => self.heard(now, link, &heartbeat),
             Event::Link { link, usable, why } => self.link_changed(now, link, usable, why),
             Event::Persisted { ticket, result } => self.persisted(now, ticket, result),
