@@ -111,16 +111,21 @@ impl World<'_> {
         self.record.groups.get(group).map(|r| r.epoch).unwrap_or_default()
     }
 
-    /// Whom the last owner named and promised the highest epoch, as long as nobody went above it.
+    /// Whom the last owner named and promised the highest epoch, as long as nobody went above it
+    /// and that ownership is still to come: an epoch is used once.
     pub fn successor(&self, group: &GroupName) -> Option<NodeId> {
         let top = self.top_epoch(group);
         let own = self.record.groups.get(group).map(|r| (r.released, r.promise));
         let theirs = self.peers.values().filter_map(|p| p.reports.get(group));
-        let mut all = own.into_iter().chain(theirs.map(|r| (r.released, r.promise)));
+        let all = own.into_iter().chain(theirs.map(|r| (r.released, r.promise)));
         let names_top = |(released, promise): &(Option<Release>, Option<Epoch>)| {
             *promise == Some(top) && released.is_some_and(|r| r.successor == Some(top.node))
         };
-        all.any(|r| names_top(&r)).then_some(top.node)
+        let over = |(released, _): &(Option<Release>, Option<Epoch>)| {
+            released.is_some_and(|r| r.epoch == top)
+        };
+        let named = all.clone().any(|r| names_top(&r));
+        (named && !all.clone().any(|r| over(&r))).then_some(top.node)
     }
 
     /// Why this node may not take the group; `None`: it may.
