@@ -78,6 +78,10 @@ fn run(link: LinkId, device: &std::path::Path, baud: u32, inbox: &Inbox, shared:
         let why = match open_port(device, baud) {
             Ok((reader, writer)) => {
                 told = None;
+                // What was said while there was no line is old by now.
+                if let Ok(mut newest) = shared.newest.lock() {
+                    newest.clear();
+                }
                 if !report(inbox, link, true, String::new()) {
                     return;
                 }

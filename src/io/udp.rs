@@ -15,7 +15,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 /// Class selector 6, network control (RFC 2474 section 4.2.2.1): ahead of bulk traffic.
-const TOS_NETWORK_CONTROL: u32 = 0xc0;
+const NETWORK_CONTROL: u32 = 0xc0;
+/// TC_PRIO_INTERACTIVE of linux/pkt_sched.h: the first band of our own queue, and the highest that
+/// needs no capability.
+const FIRST_BAND: u32 = 6;
 
 pub struct Plan {
     pub link: LinkId,
@@ -161,9 +164,12 @@ impl Plan {
         };
         if six {
             socket.set_only_v6(true)?;
+            socket.set_tclass_v6(NETWORK_CONTROL)?;
         } else {
-            socket.set_tos_v4(TOS_NETWORK_CONTROL)?;
+            socket.set_tos_v4(NETWORK_CONTROL)?;
         }
+        // After the class, which sets it too.
+        socket.set_priority(FIRST_BAND)?;
         socket.bind(&SockAddr::from(any))?;
         let to = self.targets(&socket, index)?;
         let socket = tokio::net::UdpSocket::from_std(UdpSocket::from(socket))?;
