@@ -7,7 +7,7 @@ mod targets;
 
 use std::sync::LazyLock;
 
-static TARGET: LazyLock<fn(&[u8])> = LazyLock::new(|| {
+static TARGET: LazyLock<targets::Target> = LazyLock::new(|| {
     let name = std::env::var("TARGET").unwrap_or_default();
     let found = targets::TARGETS.iter().find(|(n, _)| *n == name);
     found.unwrap_or_else(|| panic!("TARGET={name}: no such target in tests/fuzz/targets.rs")).1

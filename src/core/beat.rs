@@ -73,7 +73,8 @@ impl Core {
         let echoes = self
             .peers
             .iter()
-            .flat_map(|(id, peer)| peer.echoes(*id, now, peer.links_up(lived, deadtime)));
+            .flat_map(|(id, peer)| peer.echoes(*id, now, peer.links_up(lived, deadtime)))
+            .chain(self.double.iter().filter_map(|d| d.echo(self.policy.me, now, deadtime)));
         Heartbeat {
             from: self.policy.me,
             session: self.session,
@@ -129,6 +130,8 @@ impl Core {
             held: match group.held() {
                 // A release counts once it is on disk, not before.
                 Held::No if unwritten => Held::Yes,
+                // What we say is said for our name.
+                Held::No if self.double_holds(name) => Held::Unknown,
                 held => held,
             },
             epoch: durable.epoch,

@@ -23,6 +23,8 @@ pub enum Event {
     /// The answer to [`Action::Stop`](super::Action::Stop). `Ok`: every member is stopped and the
     /// kernel agrees.
     Stopped { group: GroupName, job: u64, result: Result<(), StopError> },
+    /// A heartbeat under our own name that is not ours, and where it came from.
+    Double { heartbeat: Box<Heartbeat>, address: String },
     /// A job on a member or target that is not ours.
     ByHand { group: GroupName, unit: String, verb: Hand },
     /// A person or a program asks for something; answered with

@@ -16,14 +16,19 @@ impl Core {
         let us = (self.policy.me, self.session);
         let Some(peer) = self.peers.get_mut(&beat.from) else { return };
         let before = peer.presence(now, lived, &self.policy.timing);
-        let news = peer.hear(now, lived, link, us, beat, self.policy.timing.deadtime);
+        let news = peer.hear(now, lived, link, us, beat, &self.policy.timing);
         if news.challenge || news.new_session {
             self.beat.now = true;
         }
-        if news.challenge {
+        if news.challenge || news.refused {
             return;
         }
         let after = peer.presence(now, lived, &self.policy.timing);
+        if news.double {
+            let words = "two daemons at once send under its name, and only the one heard first \
+                         is listened to: stop hafailover on the machine that should not";
+            self.say(Saying::new(What::PeerDouble, words).peer(beat.from));
+        }
         self.judge_redundancy(now, beat.from);
         if before != after || news.new_session {
             self.touch_all();

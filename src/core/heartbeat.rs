@@ -152,6 +152,8 @@ pub enum Unfit {
     Amnesiac,
     /// The state file cannot be written.
     NoState,
+    /// Another machine uses its name.
+    Double,
     /// A reason that only a later version knows.
     Other,
 }

@@ -9,6 +9,7 @@ mod action;
 mod ask;
 mod beat;
 mod detector;
+mod double;
 mod event;
 mod evidence;
 mod group;
@@ -37,6 +38,7 @@ pub use evidence::Evidence;
 
 use ask::Asked;
 use detector::{Lived, Pulse};
+use double::Double;
 use group::Group;
 use heartbeat::{Held, Phase, Unfit};
 use name::{BootId, GroupName, LinkId, NodeId, Session};
@@ -76,6 +78,8 @@ pub struct Core {
     /// Not yet heard every node, and `initdead` is not over.
     starting: bool,
     going: Option<Going>,
+    /// Another session under our name.
+    double: Option<Double>,
     /// Until when we learn what we missed in a stall.
     doubt: Option<Instant>,
     store: Store,
@@ -144,6 +148,7 @@ impl Core {
             usable_since: None,
             starting: true,
             going: None,
+            double: None,
             doubt: None,
             store: Store {
                 durable: record.clone(),
@@ -193,6 +198,7 @@ impl Core {
         match event {
             Event::Wake => {}
             Event::Heard { link, heartbeat } => self.heard(now, link, &heartbeat),
+            Event::Double { heartbeat, address } => self.doubled(now, &heartbeat, address),
             Event::Link { link, usable, why } => self.link_changed(now, link, usable, why),
             Event::Persisted { ticket, result } => self.persisted(now, ticket, result),
             Event::Observed { group, seen } => self.observed(now, &group, seen),
@@ -216,6 +222,7 @@ impl Core {
     /// Everything that follows from what has changed, until nothing more does.
     fn finish(&mut self, now: Instant) {
         self.judge_peers(now);
+        self.judge_double(now);
         self.judge_start(now);
         while let Some(group) = self.touched.pop_first() {
             self.step(now, &group);
@@ -226,6 +233,11 @@ impl Core {
         self.send(now);
         let due = self.wake_at(now);
         self.pulse.expect(due);
+    }
+
+    /// The life of that node that passed our challenge; `None`: never heard.
+    pub fn session_of(&self, node: NodeId) -> Option<Session> {
+        self.peers.get(&node).and_then(Peer::session)
     }
 
     fn world(&self, now: Instant) -> World<'_> {
@@ -259,6 +271,8 @@ impl Core {
             Some(Unfit::Amnesiac)
         } else if self.store.failed.is_some() {
             Some(Unfit::NoState)
+        } else if self.is_doubled() {
+            Some(Unfit::Double)
         } else {
             None
         }

@@ -15,6 +15,10 @@ pub struct Peer {
     session: Option<Session>,
     /// A life that was heard but has not yet shown that it hears us now.
     candidate: Option<Stamp>,
+    /// When the accepted life itself was heard.
+    spoke: Option<Lived>,
+    /// Another life that hears us, and since when; refused as long as the accepted one speaks.
+    rival: Option<(Session, Instant)>,
     /// The newest stamp of the accepted session, to be echoed.
     newest: Option<Stamp>,
     /// By link: when it was last heard there.
@@ -54,6 +58,7 @@ pub struct Told {
     pub redundant: Option<bool>,
     pub differs: bool,
     pub going: bool,
+    pub double: Option<Session>,
 }
 
 /// What a heartbeat changed.
@@ -63,6 +68,10 @@ pub struct Heard {
     pub challenge: bool,
     /// A new session passed the challenge with this heartbeat.
     pub new_session: bool,
+    /// Refused: the life accepted before still speaks.
+    pub refused: bool,
+    /// Two lives hear us at once.
+    pub double: bool,
     /// Groups whose report changed.
     pub changed: Vec<GroupName>,
 }
@@ -76,7 +85,7 @@ impl Peer {
         link: LinkId,
         me: (NodeId, Session),
         beat: &Heartbeat,
-        deadtime: Duration,
+        timing: &Timing,
     ) -> Heard {
         let mut heard = Heard::default();
         let echo = beat.echoes.iter().find(|e| e.peer == me.0 && e.session == me.1);
@@ -88,15 +97,29 @@ impl Peer {
                 self.candidate = Some(stamp);
                 return Heard { challenge: true, ..heard };
             }
+            if self.speaks(lived, timing) {
+                // Its node lives, whichever of the two it is.
+                self.heard.insert(link, lived);
+                self.candidate = Some(stamp);
+                if self.rival.is_none_or(|(session, _)| session != beat.session) {
+                    self.rival = Some((beat.session, now));
+                }
+                return Heard { refused: true, ..heard };
+            }
             heard.new_session = true;
             let told = std::mem::take(&mut self.told);
             *self = Peer { session: Some(beat.session), told, ..Peer::default() };
         }
         self.confirmed_down = None;
-        if self.silent_for(lived).is_none_or(|silent| silent >= deadtime) {
+        if self.silent_for(lived).is_none_or(|silent| silent >= timing.deadtime) {
             self.since = Some(now);
         }
         self.heard.insert(link, lived);
+        self.spoke = Some(lived);
+        if let (Some((rival, since)), Some(echo)) = (self.rival, echo) {
+            // It has heard what we said after the other one had heard us.
+            heard.double = echo.stamp > since && self.told.double.replace(rival) != Some(rival);
+        }
         if self.newest.is_none_or(|n| n.stamp < beat.stamp) {
             self.newest = Some(stamp);
             self.learn(me, beat, &mut heard);
@@ -105,6 +128,14 @@ impl Peer {
             self.sign = self.sign.max(Some(echo.stamp));
         }
         heard
+    }
+
+    /// Whether the accepted life is there and does not go: a new one has to wait. Shorter than
+    /// any restart but a very quick one, and then as long as between two heartbeats.
+    fn speaks(&self, lived: Lived, timing: &Timing) -> bool {
+        let going = self.mood.leaving || self.mood.restarting.is_some();
+        let quiet = timing.keepalive * 3 / 2;
+        !going && self.spoke.is_some_and(|spoke| lived.since(spoke) < quiet)
     }
 
     /// Only from a heartbeat newer than all before it: an older one, come late over a slow link,
@@ -244,7 +275,13 @@ mod tests {
     use super::super::heartbeat::NodeWishes;
     use super::*;
 
-    const DEADTIME: Duration = Duration::from_secs(1);
+    const TIMING: Timing = Timing {
+        keepalive: Duration::from_nanos(4),
+        warntime: Duration::from_nanos(50),
+        deadtime: Duration::from_nanos(100),
+        initdead: Duration::from_nanos(200),
+        restart_bound: Duration::ZERO,
+    };
     const US: (NodeId, Session) = (NodeId(0), Session(1));
 
     fn beat(session: u64, stamp: u64, echoed: Option<u64>) -> Heartbeat {
@@ -278,12 +315,34 @@ mod tests {
     fn a_late_frame_of_an_earlier_session_changes_nothing() {
         let mut peer = Peer::default();
         let mut hear = |now: u64, beat: &Heartbeat| {
-            peer.hear(Instant(now), Lived::default(), LinkId(0), US, beat, DEADTIME);
+            let lived = Lived::default().later(Duration::from_nanos(now));
+            peer.hear(Instant(now), lived, LinkId(0), US, beat, &TIMING);
             peer.session()
         };
         assert_eq!(hear(10, &beat(7, 100, None)), None, "the challenge");
         assert_eq!(hear(20, &beat(7, 110, Some(15))), Some(Session(7)));
         assert_eq!(hear(30, &beat(6, 999, Some(5))), Some(Session(7)), "an older echo");
         assert_eq!(hear(40, &beat(8, 10, Some(35))), Some(Session(8)), "a restart");
+    }
+
+    /// Goal: a clone of a node does not take its place while the node itself is heard, and is
+    /// noticed; a recording of the node's former lives is neither.
+    #[test]
+    fn of_two_lives_the_newer_is_refused_and_told_once() {
+        let mut peer = Peer::default();
+        let mut hear = |now: u64, beat: &Heartbeat| {
+            let lived = Lived::default().later(Duration::from_nanos(now));
+            let heard = peer.hear(Instant(now), lived, LinkId(0), US, beat, &TIMING);
+            (peer.session().map(|s| s.0), heard.refused, heard.double)
+        };
+        hear(10, &beat(7, 100, Some(9)));
+        assert_eq!(hear(11, &beat(5, 900, Some(2))), (Some(7), false, false), "a recording");
+        assert_eq!(hear(12, &beat(7, 101, Some(11))), (Some(7), false, false));
+        assert_eq!(hear(14, &beat(8, 20, Some(13))), (Some(7), true, false), "the clone");
+        assert_eq!(hear(15, &beat(7, 102, Some(13))), (Some(7), false, false), "sent before");
+        assert_eq!(hear(18, &beat(7, 103, Some(16))), (Some(7), false, true), "both hear us");
+        assert_eq!(hear(19, &beat(8, 21, Some(17))), (Some(7), true, false));
+        assert_eq!(hear(22, &beat(7, 104, Some(20))), (Some(7), false, false), "told already");
+        assert_eq!(hear(30, &beat(8, 22, Some(28))), (Some(8), false, false), "alone now");
     }
 }

@@ -92,6 +92,7 @@ impl Core {
         if let Some((why, _)) = &self.store.failed {
             words.push(format!("the state file cannot be written ({why}): nothing new is taken"));
         }
+        words.extend(self.double_words(world.now));
         if !self.store.record.known {
             words.push(
                 "this node has no state file: it takes nothing until it has heard every node; for \

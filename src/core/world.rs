@@ -223,6 +223,7 @@ pub fn unfit_word(unfit: Unfit) -> &'static str {
         Unfit::NotLoaded => "its units are not loaded as they must be",
         Unfit::Amnesiac => "has lost its state",
         Unfit::NoState => "cannot write its state file",
+        Unfit::Double => "another machine uses its name",
         Unfit::Other => "for a reason that only its newer hafailover knows",
     }
 }

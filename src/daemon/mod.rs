@@ -70,7 +70,6 @@ struct Daemon {
     config: PathBuf,
     setup: Setup,
     core: Core,
-    session: Session,
     parts: Parts,
     inbox: mpsc::Receiver<Input>,
     got: rt::Got,
@@ -116,13 +115,12 @@ impl Daemon {
         let boot = Boot { session, boot: BootId(token::boot()), record };
         let (core, actions) = Core::new(clock::now(), boot, setup.policy());
         let mut parts = Parts {
-            codec: Codec::new(&settings.cluster, &nodes, settings.me, setup.keys.clone()),
+            codec: Codec::new(&settings.cluster, &nodes, settings.me, session, setup.keys.clone()),
             store: store.spawn(sender.clone())?,
             notify: Notify::spawn()?,
             links: Vec::new(),
             carrier: carrier::table(),
             seen: BTreeMap::new(),
-            signs: BTreeMap::new(),
             asked: BTreeMap::new(),
             exit: false,
             inbox: sender,
@@ -135,7 +133,6 @@ impl Daemon {
             config,
             setup,
             core,
-            session,
             parts,
             inbox,
             got: rt::Got::default(),
@@ -228,10 +225,18 @@ impl Daemon {
 
     fn take(&mut self, input: Input) {
         match input {
-            Input::Frame { link, bytes } => {
+            Input::Frame { link, bytes, from } => {
                 let me = self.setup.settings.me;
-                if let Some(event) = self.parts.heard(link, &bytes, me, self.session) {
-                    self.happen(event);
+                match self.parts.heard(link, &bytes, from, me) {
+                    Some(Event::Heard { link, heartbeat }) => {
+                        let peer = heartbeat.from;
+                        self.happen(Event::Heard { link, heartbeat });
+                        if let Some(session) = self.core.session_of(peer) {
+                            self.parts.codec.accept_session(peer, session);
+                        }
+                    }
+                    Some(event) => self.happen(event),
+                    None => {}
                 }
             }
             Input::Event(Event::Observed { group, seen }) => {

@@ -2,7 +2,7 @@
 
 use super::burst::Burst;
 use super::setup::Setup;
-use crate::core::heartbeat::{Echo, Heartbeat};
+use crate::core::heartbeat::Heartbeat;
 use crate::core::name::{GroupName, LinkId, NodeId};
 use crate::core::say::Saying;
 use crate::core::time::Instant;
@@ -18,6 +18,7 @@ use crate::io::{Inbox, Input, ReplySender, clock, link};
 use crate::wire::control::{LinkCounters, Reply};
 use crate::wire::{Codec, Refusal};
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -35,8 +36,6 @@ pub struct Parts {
     pub links: Vec<Line>,
     pub carrier: BTreeMap<String, bool>,
     pub seen: BTreeMap<GroupName, Observation>,
-    /// By peer: the newest of our stamps that it echoed.
-    pub signs: BTreeMap<NodeId, Instant>,
     pub asked: BTreeMap<u64, ReplySender>,
     pub exit: bool,
 }
@@ -146,21 +145,17 @@ impl Parts {
         &mut self,
         link: LinkId,
         bytes: &[u8],
-        me: crate::core::name::NodeId,
-        session: crate::core::name::Session,
+        from: Option<IpAddr>,
+        me: NodeId,
     ) -> Option<Event> {
-        match self.codec.decode(link, bytes) {
-            Ok(heartbeat) => {
-                let mine = |e: &&Echo| e.peer == me && e.session == session;
-                let echo = heartbeat.echoes.iter().find(mine).map(|e| e.stamp);
-                let sign = self.signs.entry(heartbeat.from).or_default();
-                // As the core has it: only a stamp newer than all before shows a life of now.
-                if let Some(stamp) = echo.filter(|stamp| *stamp > *sign) {
-                    *sign = stamp;
-                    self.codec.accept_session(heartbeat.from, heartbeat.session);
-                }
-                Some(Event::Heard { link, heartbeat: Box::new(heartbeat) })
+        match self.codec.decode(link, bytes).map(Box::new) {
+            Ok(heartbeat) if heartbeat.from == me => {
+                let line = self.links.get(usize::from(link.0));
+                let on = line.map(|line| line.handle.name.as_str()).unwrap_or_default();
+                let address = from.map_or_else(|| on.into(), |ip| format!("{ip} ({on})"));
+                Some(Event::Double { heartbeat, address })
             }
+            Ok(heartbeat) => Some(Event::Heard { link, heartbeat }),
             Err(Refusal::Own) => None,
             Err(refusal) => {
                 self.refused(link, refusal);

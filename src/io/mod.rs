@@ -23,8 +23,8 @@ pub mod udp;
 pub enum Input {
     /// A fact for the core.
     Event(Event),
-    /// Bytes from a link, one frame, not yet verified.
-    Frame { link: LinkId, bytes: Vec<u8> },
+    /// Bytes from a link, one frame, not yet verified; from where, if the link can tell.
+    Frame { link: LinkId, bytes: Vec<u8>, from: Option<std::net::IpAddr> },
     /// A request on the control socket; the lines of the answer go back through `reply`.
     Control { request: crate::wire::control::Request, by: String, reply: ReplySender },
     /// The configuration or the enabled targets may have changed (SIGHUP, UnitFilesChanged,

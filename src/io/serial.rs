@@ -146,7 +146,7 @@ fn read(link: LinkId, mut port: Port, inbox: &Inbox, shared: &Shared, gone: &Ato
                 shared.counters.noise.fetch_add(noise, Ordering::Relaxed);
                 for bytes in frames {
                     shared.counters.received(bytes.len());
-                    let _ = inbox.try_send(Input::Frame { link, bytes });
+                    let _ = inbox.try_send(Input::Frame { link, bytes, from: None });
                 }
             }
             Err(e) if matches!(e.kind(), ErrorKind::TimedOut | ErrorKind::Interrupted) => {}

@@ -115,11 +115,12 @@ async fn read(
     loop {
         tokio::select! {
             got = socket.recv_from(&mut buffer) => match got {
-                Ok((len, _)) => {
+                Ok((len, from)) => {
                     counters.received(len);
                     let bytes = buffer[..len].to_vec();
                     // A full inbox drops heartbeats: the next one says the same, and newer.
-                    let _ = inbox.try_send(Input::Frame { link: plan.link, bytes });
+                    let from = Some(from.ip());
+                    let _ = inbox.try_send(Input::Frame { link: plan.link, bytes, from });
                 }
                 // What the network answered to an earlier send (ICMP) is not ours to judge.
                 Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => {}

@@ -18,7 +18,7 @@ const PHASES: [Phase; 6] = [
     Phase::Stuck,
 ];
 const HELD: [Held; 3] = [Held::Unknown, Held::No, Held::Yes];
-const UNFIT: [Unfit; 11] = [
+const UNFIT: [Unfit; 12] = [
     Unfit::Other,
     Unfit::NotListed,
     Unfit::Standby,
@@ -30,6 +30,7 @@ const UNFIT: [Unfit; 11] = [
     Unfit::NotLoaded,
     Unfit::Amnesiac,
     Unfit::NoState,
+    Unfit::Double,
 ];
 
 const DOWN: u8 = 1;
@@ -165,7 +166,7 @@ mod tests {
             match unfit {
                 Unfit::NotListed | Unfit::Standby | Unfit::Maintenance | Unfit::Leaving => {}
                 Unfit::Quarantined | Unfit::NoCarrier | Unfit::Stray | Unfit::NotLoaded => {}
-                Unfit::Amnesiac | Unfit::NoState | Unfit::Other => {}
+                Unfit::Amnesiac | Unfit::NoState | Unfit::Double | Unfit::Other => {}
             }
             assert_eq!(listed(&UNFIT, number(&UNFIT, &unfit)), Some(unfit));
         }

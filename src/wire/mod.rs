@@ -64,6 +64,7 @@ pub enum Refusal {
 pub struct Codec {
     cluster: String,
     me: NodeId,
+    session: Session,
     roster: Roster,
     keys: Keys,
     windows: BTreeMap<NodeId, Windows>,
@@ -94,10 +95,12 @@ impl Roster {
 }
 
 impl Codec {
-    pub fn new(cluster: &str, nodes: &[String], me: NodeId, keys: Keys) -> Codec {
+    /// `session`: ours; frames of it are our own that came back.
+    pub fn new(cluster: &str, nodes: &[String], me: NodeId, session: Session, keys: Keys) -> Codec {
         Codec {
             cluster: cluster.into(),
             me,
+            session,
             roster: Roster::new(cluster, nodes),
             keys,
             windows: BTreeMap::new(),
@@ -133,6 +136,7 @@ impl Codec {
     }
 
     /// The heartbeat in a frame that came in on `link`, if it is genuine, fresh and well formed.
+    /// One under our own name is of another session: a recording, or a double of this node.
     pub fn decode(&mut self, link: LinkId, frame: &[u8]) -> Result<Heartbeat, Refusal> {
         let major = frame.strip_prefix(MAGIC).and_then(|rest| rest.first()).copied();
         match major.ok_or(Refusal::Noise)? {
@@ -154,7 +158,7 @@ impl Codec {
             return Err(Refusal::BadTag);
         }
         let from = self.roster.node(sender).ok_or(Refusal::UnknownNode)?;
-        if from == self.me {
+        if (from, session) == (self.me, self.session) {
             return Err(Refusal::Own);
         }
         self.windows.entry(from).or_default().accept(session, link, seq)?;
@@ -162,8 +166,8 @@ impl Codec {
         body::read(&signed[HEADER..], head, &self.roster).ok_or(malformed)
     }
 
-    /// This session of that node has shown that it lives now (it echoed our session): frames of
-    /// its earlier sessions are refused from now on.
+    /// The core has accepted this session as that node's life: frames of its earlier sessions are
+    /// refused from now on.
     pub fn accept_session(&mut self, node: NodeId, session: Session) {
         self.windows.entry(node).or_default().settle(session);
     }

@@ -9,6 +9,7 @@ use proptest::option;
 use proptest::prelude::*;
 
 const LINK: LinkId = LinkId(1);
+const OURS: Session = Session(77);
 
 fn epoch(counter: u64, node: u8) -> Epoch {
     Epoch { counter, node: NodeId(node) }
@@ -39,7 +40,7 @@ fn sample(seq: u64) -> Heartbeat {
     };
     Heartbeat {
         from: NodeId(0),
-        session: Session(77),
+        session: OURS,
         boot: BootId(78),
         seq,
         link: LinkId(1),
@@ -70,7 +71,7 @@ fn sample(seq: u64) -> Heartbeat {
 
 fn codec(me: u8, cluster: &str, key: u8) -> Codec {
     let keys = Keys::of(&[(1, [key; 32])], 1);
-    Codec::new(cluster, &["a".into(), "b".into()], NodeId(me), keys)
+    Codec::new(cluster, &["a".into(), "b".into()], NodeId(me), OURS, keys)
 }
 
 #[test]
@@ -87,6 +88,17 @@ fn a_frame_arrives_once_and_only_where_it_was_sent() {
     let mut other = b.clone();
     other.rekey(Keys::of(&[(2, [7; 32])], 2));
     assert_eq!(other.decode(LinkId(1), &frame), Err(Refusal::UnknownKey(1)));
+}
+
+/// Goal: a double of this node is not taken for our own echo.
+#[test]
+fn a_frame_under_our_name_but_of_another_session_is_passed_on() {
+    let mut beat = sample(5);
+    beat.session = Session(78);
+    let frame = codec(0, "office", 7).encode(&beat).expect("fits");
+    let mut us = codec(0, "office", 7);
+    assert_eq!(us.decode(LINK, &frame), Ok(beat));
+    assert_eq!(us.decode(LINK, &frame), Err(Refusal::Replay));
 }
 
 #[test]
@@ -121,8 +133,8 @@ fn an_ended_session_stays_ended_and_a_new_one_is_let_in() {
 fn two_keys_rotate_without_an_outage() {
     let both = |used| Keys::of(&[(1, [1; 32]), (2, [2; 32])], used);
     let nodes = ["a".to_string(), "b".to_string()];
-    let a = Codec::new("office", &nodes, NodeId(0), both(2));
-    let mut b = Codec::new("office", &nodes, NodeId(1), both(1));
+    let a = Codec::new("office", &nodes, NodeId(0), OURS, both(2));
+    let mut b = Codec::new("office", &nodes, NodeId(1), OURS, both(1));
     assert!(b.decode(LinkId(1), &a.encode(&sample(5)).expect("fits")).is_ok());
 }
 
@@ -247,7 +259,7 @@ fn what_an_unknown_node_did_is_left_out() {
     group.wish = Register { version: epoch(2, 0), value };
     let names = ["a".into(), "b".into(), "c".into()];
     let keys = || Keys::of(&[(1, [7; 32])], 1);
-    let frame = Codec::new("office", &names, NodeId(0), keys()).encode(&beat).expect("fits");
+    let frame = Codec::new("office", &names, NodeId(0), OURS, keys()).encode(&beat).expect("fits");
     let got = codec(1, "office", 7).decode(LINK, &frame).expect("read");
     assert_eq!(got.echoes, []);
     assert_eq!(got.wishes.standby, [Register::default(), beat.wishes.standby[1]]);
@@ -298,7 +310,7 @@ fn a_full_page_fits_an_ethernet_frame_and_the_worst_case_a_frame() {
         group.name = GroupName("n".repeat(GROUP_NAME_MAX));
         group.voucher = group.promise;
     }
-    let all = Codec::new("office", &names, NodeId(0), Keys::of(&[(1, [7; 32])], 1));
+    let all = Codec::new("office", &names, NodeId(0), OURS, Keys::of(&[(1, [7; 32])], 1));
     assert!(all.encode(&beat).is_some(), "the longest of all fits");
 }
 
@@ -395,7 +407,8 @@ proptest! {
     #[test]
     fn every_heartbeat_comes_back(beat in any_beat()) {
         let names: Vec<String> = ["a".into(), "b".into(), "c".into()].into();
-        let codec = |me| Codec::new("office", &names, NodeId(me), Keys::of(&[(1, [7; 32])], 1));
+        let keys = || Keys::of(&[(1, [7; 32])], 1);
+        let codec = |me| Codec::new("office", &names, NodeId(me), OURS, keys());
         let frame = codec(0).encode(&beat).expect("fits");
         prop_assert_eq!(codec(1).decode(LINK, &frame), Ok(beat));
     }

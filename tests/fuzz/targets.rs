@@ -2,7 +2,7 @@
 //! Used by `fuzz/` (libFuzzer) and, on the corpora kept here, by `cargo test --test fuzz`.
 
 use hafailover::config::settings::Settings;
-use hafailover::config::target::{Target, settle};
+use hafailover::config::target::{Target as Group, settle};
 use hafailover::config::unit::UnitText;
 use hafailover::core::name::{BootId, GroupName, LinkId, NodeId, Session};
 use hafailover::core::record::Record;
@@ -16,7 +16,10 @@ use std::collections::{BTreeSet, VecDeque};
 use std::path::Path;
 use std::sync::LazyLock;
 
-pub const TARGETS: [(&str, fn(&[u8])); 8] = [
+/// Takes any bytes.
+pub type Target = fn(&[u8]);
+
+pub const TARGETS: [(&str, Target); 8] = [
     ("frame", frame),
     ("body", body),
     ("window", window),
@@ -66,7 +69,7 @@ const TAG: usize = 16;
 
 fn codec(me: u8) -> Codec {
     let names: Vec<String> = SETTINGS.nodes.iter().map(|n| n.name.clone()).collect();
-    Codec::new(&SETTINGS.cluster, &names, NodeId(me), Keys::of(&[(1, KEY)], 1))
+    Codec::new(&SETTINGS.cluster, &names, NodeId(me), Session(1), Keys::of(&[(1, KEY)], 1))
 }
 
 /// A node in its first moment, and what it asks for.
@@ -74,11 +77,12 @@ fn core(me: u8) -> (Core, Vec<Action>) {
     let mut unit = UnitText::empty(Path::new("x"));
     unit.add(TARGET, Path::new("x")).expect("it is good");
     let name = GroupName("files".into());
-    let target = Target::of(&name, &unit).expect("it is good");
+    let target = Group::of(&name, &unit).expect("it is good");
     let group = settle(&target, &SETTINGS).expect("it is good").policy;
     let mut policy = SETTINGS.policy([(name, group)]);
     policy.me = NodeId(me);
-    let boot = Boot { session: Session(1), boot: BootId(1), record: Some(Record::default()) };
+    let record = Record { known: true, ..Record::default() };
+    let boot = Boot { session: Session(1), boot: BootId(1), record: Some(record) };
     Core::new(Instant(1), boot, policy)
 }
 
@@ -96,7 +100,11 @@ fn sealed(link: u8, session: u64, seq: u64, body: &[u8]) -> Vec<u8> {
 /// Bytes from the network: nothing without the right seal comes in.
 fn frame(data: &[u8]) {
     let got = codec(1).decode(LINK, data);
-    assert!(got.is_err() || data == *GENUINE, "a forged frame was taken in");
+    if got.is_ok() {
+        let mut again = data[..data.len() - TAG].to_vec();
+        codec(0).seal(&mut again);
+        assert_eq!(again, data, "a forged frame was taken in");
+    }
     assert_ne!(got, Err(Refusal::Malformed), "looked at the body before the seal");
 }
 
@@ -113,6 +121,11 @@ fn body(data: &[u8]) {
     let heartbeat = Box::new(beat);
     for n in 2..5 {
         core.handle(Instant(n), Event::Heard { link: LINK, heartbeat: heartbeat.clone() });
+    }
+    let (mut twin, _) = self::core(0);
+    for n in 2..5 {
+        let (heartbeat, address) = (heartbeat.clone(), "there".into());
+        twin.handle(Instant(n), Event::Double { heartbeat, address });
     }
 }
 
@@ -176,7 +189,7 @@ fn target(data: &[u8]) {
     let file = Path::new("files.target");
     let mut unit = UnitText::empty(file);
     let read = unit.add(text, file);
-    let group = read.and_then(|()| Target::of(&GroupName("files".into()), &unit));
+    let group = read.and_then(|()| Group::of(&GroupName("files".into()), &unit));
     match group.and_then(|target| settle(&target, &SETTINGS)) {
         Ok(group) => {
             assert!(!group.hard.is_empty() && !group.policy.nodes.is_empty());

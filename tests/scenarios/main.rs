@@ -64,6 +64,7 @@ fn play(script: &str) -> String {
 
 struct Setup {
     nodes: usize,
+    clones: Vec<usize>,
     links: usize,
     timing: Timing,
     safety: Safety,
@@ -75,6 +76,7 @@ impl Default for Setup {
         let ms = Duration::from_millis;
         Setup {
             nodes: 2,
+            clones: Vec::new(),
             links: 2,
             timing: Timing {
                 keepalive: ms(200),
@@ -101,6 +103,7 @@ impl Setup {
         let silence = |w: &str| if w == "hold" { OnSilence::Hold } else { OnSilence::Takeover };
         match words {
             ["nodes", n] => self.nodes = n.parse().expect("a number"),
+            ["clone", n] => self.clones.push(n[1..].parse::<usize>().expect("n<number>") - 1),
             ["links", n] => self.links = n.parse().expect("a number"),
             ["silence", what] => {
                 (self.safety.silence, self.safety.unseen) = (silence(what), silence(what));
@@ -142,7 +145,7 @@ impl Setup {
             fingerprint: 1,
             groups: self.groups.clone(),
         };
-        (0..self.nodes).map(policy).collect()
+        (0..self.nodes).chain(self.clones.iter().copied()).map(policy).collect()
     }
 }
 

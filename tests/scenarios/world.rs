@@ -270,7 +270,11 @@ impl World {
         for to in (0..self.nodes.len()).filter(|to| *to != n) {
             if !self.cut.contains(&(link.0, n as u8, to as u8)) {
                 let heartbeat = Box::new(heartbeat.clone());
-                self.later(to, WIRE, Event::Heard { link, heartbeat });
+                let event = match heartbeat.from == self.policies[to].me {
+                    true => Event::Double { heartbeat, address: format!("10.0.0.{}", n + 1) },
+                    false => Event::Heard { link, heartbeat },
+                };
+                self.later(to, WIRE, event);
             }
         }
     }
@@ -298,8 +302,10 @@ impl World {
         }
     }
 
+    /// The machine: those behind the last node are clones.
     pub fn node(&self, name: &str) -> usize {
-        self.policies[0].nodes.iter().position(|n| n == name).expect("a node of the scenario")
+        let number = name.strip_prefix('n').and_then(|n| n.parse::<usize>().ok());
+        number.map(|n| n - 1).filter(|n| *n < self.nodes.len()).expect("a node of the scenario")
     }
 
     pub fn id(&self, name: &str) -> NodeId {
