@@ -1,13 +1,14 @@
 //! `hafailover lost`: the guard. The daemon is lost for good, so its groups are stopped, each layer
 //! verified, within a stated bound; what cannot be stopped ends, if so configured, in a forced
-//! reboot: another node counts on one or the other.
+//! reboot: another node counts on one or the other. All groups: also of one that is no longer
+//! enabled, and of one that nobody started for the cluster, the other node sees only the silence.
 
 use crate::config;
 use crate::config::target;
-use crate::core::Event;
 use crate::core::name::GroupName;
 use crate::core::policy::OnLost;
 use crate::core::say::{Saying, What};
+use crate::core::{Event, StopError};
 use crate::daemon::setup;
 use crate::io::journal::{self, Journal, Names};
 use crate::io::systemd::{Managed, Systemd};
@@ -48,7 +49,8 @@ pub fn run(_args: Args) -> ExitCode {
         let words = format!("the daemon is lost; it is stopped here within {} s", bound.as_secs());
         say(What::GuardStops, group, words);
     }
-    let left = match stop_all(&held, bound) {
+    let managed = managed(&held);
+    let left = match stop_all(&held, &managed, bound) {
         Ok(results) => results,
         Err(e) => {
             held.iter().map(|g| (g.clone(), format!("nothing could be asked: {e}"))).collect()
@@ -74,20 +76,29 @@ pub fn run(_args: Args) -> ExitCode {
     }
 }
 
-/// What could not be stopped, and why.
-fn stop_all(held: &[GroupName], bound: Duration) -> std::io::Result<BTreeMap<GroupName, String>> {
-    let (targets, _) = target::find(Path::new("/"));
-    let managed: BTreeMap<GroupName, Managed> = targets
-        .into_iter()
-        .map(|t| (t.name.clone(), Managed { hard: t.hard, soft: t.soft }))
-        .collect();
+/// Every group that may run here with its members; of one without a file, nothing is known.
+fn managed(held: &[GroupName]) -> BTreeMap<GroupName, Option<Managed>> {
+    let (mut targets, _) = target::find(Path::new("/"));
+    targets.extend(held.iter().filter_map(|g| target::read(Path::new("/"), g).ok()));
+    let known = |t: target::Target| (t.name, Some(Managed { hard: t.hard, soft: t.soft }));
+    let held = held.iter().map(|g| (g.clone(), None));
+    held.chain(targets.into_iter().map(known)).collect()
+}
+
+/// What could not be stopped, and why. Where nothing was held, not to know is no reason to reset.
+fn stop_all(
+    held: &[GroupName],
+    groups: &BTreeMap<GroupName, Option<Managed>>,
+    bound: Duration,
+) -> std::io::Result<BTreeMap<GroupName, String>> {
     let (sender, mut inbox) = tokio::sync::mpsc::channel(1024);
     let systemd = Systemd::spawn(sender)?;
-    systemd.manage(managed.clone());
-    let mut waiting: BTreeSet<GroupName> = held.iter().cloned().collect();
+    let known = groups.iter().filter_map(|(g, m)| Some((g.clone(), m.clone()?)));
+    systemd.manage(known.collect());
+    let mut waiting: BTreeSet<GroupName> = groups.keys().cloned().collect();
     let mut left: BTreeMap<GroupName, String> =
-        held.iter().map(|g| (g.clone(), "it did not stop in time".to_string())).collect();
-    for group in held {
+        groups.keys().map(|g| (g.clone(), "it did not stop in time".to_string())).collect();
+    for group in groups.keys() {
         systemd.stop(group.clone(), 0);
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -99,6 +110,9 @@ fn stop_all(held: &[GroupName], bound: Duration) -> std::io::Result<BTreeMap<Gro
                 waiting.remove(&group);
                 match result {
                     Ok(()) => drop(left.remove(&group)),
+                    Err(StopError::Unknown { .. }) if !held.contains(&group) => {
+                        drop(left.remove(&group));
+                    }
                     Err(e) => drop(left.insert(group, format!("{e:?}"))),
                 }
             }

@@ -93,14 +93,15 @@ fn enabled(root: &Path) -> BTreeSet<GroupName> {
     names.filter_map(|n| n.strip_suffix(".target").map(|n| GroupName(n.into()))).collect()
 }
 
-fn read(root: &Path, name: &GroupName) -> Result<Target, String> {
+/// The target as its file has it, enabled or not.
+pub fn read(root: &Path, name: &GroupName) -> Result<Target, String> {
     let unit = name.unit();
     if name.0.len() > GROUP_NAME_MAX {
         return Err(format!("{unit}: a group's name has at most {GROUP_NAME_MAX} bytes"));
     }
     let Some(text) = UnitText::load(root, &unit)? else {
         return Err(format!(
-            "{unit} is enabled into {REGISTRY}, but there is no such file: write \
+            "{unit} is enabled into {REGISTRY} or runs here, but there is no such file: write \
              /etc/systemd/system/{unit} or run systemctl disable {unit}"
         ));
     };

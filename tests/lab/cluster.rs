@@ -62,7 +62,8 @@ impl Cluster {
             node.run("systemctl disable -q hafailover smbd");
             node.run("hafailover maintenance on; systemctl kill -s KILL hafailover");
             node.run(
-                "systemctl stop hafailover; rm -rf /run/hafailover/owned/* /run/hafailover/stopping/* /var/lib/hafailover; \
+                "systemctl stop hafailover; rm -rf /run/hafailover/owned/* /var/lib/hafailover; \
+                 rm -f /run/hafailover/stopping/*; \
                  systemctl stop files.target 'hafailover-ip@*' agent smbd srv.mount; \
                  systemctl stop web; find /etc/systemd/system -name 'files*' -delete; \
                  find /etc/systemd/system -name 'web*' -delete; \

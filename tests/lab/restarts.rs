@@ -40,7 +40,8 @@ fn reboot_hands_over_and_returns(c: &mut Cluster) {
     c.one_owner();
 }
 
-const MEMBERS: &str =
+/// Shows which life of each member runs.
+pub const MEMBERS: &str =
     "systemctl show -P InvocationID agent srv.mount 'hafailover-ip@192.168.0.100-24.service'";
 
 fn restart_of_the_daemon_touches_nothing(c: &mut Cluster) {
