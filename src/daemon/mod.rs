@@ -105,7 +105,9 @@ impl Daemon {
         let log = Log::spawn()?;
         let journal = Journal::spawn(Path::new(journal::SOCKET), parts::names(&setup))?;
         let systemd = Systemd::spawn(sender.clone())?;
-        systemd.manage(setup.managed());
+        let (all, errors) = setup.with_held();
+        errors.into_iter().for_each(|words| log.error(words));
+        systemd.manage(all.managed());
         let (tell, carriers) = mpsc::channel(16);
         carrier::watch(move |table| tell.blocking_send(table).is_ok())?;
         let (load, loaded) = mpsc::channel(4);
@@ -113,7 +115,7 @@ impl Daemon {
         let nodes: Vec<String> = settings.nodes.iter().map(|n| n.name.clone()).collect();
         let session = Session(random()?.max(1));
         let boot = Boot { session, boot: BootId(token::boot()), record };
-        let (core, actions) = Core::new(clock::now(), boot, setup.policy());
+        let (mut core, actions) = Core::new(clock::now(), boot, all.policy());
         let mut parts = Parts {
             codec: Codec::new(&settings.cluster, &nodes, settings.me, session, setup.keys.clone()),
             store: store.spawn(sender.clone())?,
@@ -129,6 +131,10 @@ impl Daemon {
             systemd,
         };
         parts.perform(actions);
+        if all != setup {
+            let disabled = Event::Reconfigured { policy: Box::new(setup.policy()) };
+            parts.perform(core.handle(clock::now(), disabled));
+        }
         Ok(Daemon {
             config,
             setup,

@@ -6,6 +6,7 @@ use crate::config::{self, target};
 use crate::core::name::GroupName;
 use crate::core::policy::Policy;
 use crate::io::systemd::Managed;
+use crate::io::token;
 use crate::wire::keys::Keys;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -47,6 +48,20 @@ pub fn read(config: &Path) -> Result<Setup, String> {
 impl Setup {
     pub fn policy(&self) -> Policy {
         self.settings.policy(self.groups.iter().map(|(n, g)| (n.clone(), g.policy.clone())))
+    }
+
+    /// With the groups that the last daemon held though they were no longer enabled: they are held
+    /// until they are stopped. And those whose files do not tell how.
+    pub fn with_held(&self) -> (Setup, Vec<String>) {
+        let (mut all, mut errors) = (self.clone(), Vec::new());
+        for name in token::list().into_iter().filter(|n| !self.groups.contains_key(n)) {
+            let target = target::read(Path::new("/"), &name);
+            match target.and_then(|t| target::settle(&t, &self.settings)) {
+                Ok(group) => drop(all.groups.insert(name, group)),
+                Err(error) => errors.push(format!("{name} runs here by a token: {error}")),
+            }
+        }
+        (all, errors)
     }
 
     pub fn managed(&self) -> BTreeMap<GroupName, Managed> {
