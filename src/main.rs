@@ -38,8 +38,19 @@ enum Command {
     Generator(cli::generator::Args),
 }
 
+/// What runs for systemd goes on when nobody reads its words; what runs for a person ends with the
+/// pipe, as other programs do (Rust ignores the signal).
+fn end_with_the_pipe(command: &Command) {
+    if !matches!(command, Command::Daemon(_) | Command::Ip(_) | Command::Lost(_)) {
+        // SAFETY: there is one thread yet, and the default action needs no handler.
+        unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    }
+}
+
 fn main() -> ExitCode {
-    match Cli::parse().command {
+    let command = Cli::parse().command;
+    end_with_the_pipe(&command);
+    match command {
         Command::Daemon(args) => cli::daemon::run(args),
         Command::Status(args) => cli::status::run(args),
         Command::Move(args) => cli::move_group::run(args),

@@ -1,6 +1,6 @@
 //! `hafailover daemon`.
 
-use crate::daemon;
+use crate::daemon::{self, Failure};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -16,11 +16,11 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> ExitCode {
-    match daemon::run(&args.config) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(words) => {
-            eprintln!("hafailover: nothing was touched:\n{words}");
-            ExitCode::from(WRONG_CONFIG)
-        }
-    }
+    let (words, code) = match daemon::run(&args.config) {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Wrong(words)) => (words, WRONG_CONFIG),
+        Err(Failure::Failed(words)) => (words, 1),
+    };
+    super::tell(format!("hafailover: nothing was touched:\n{words}"));
+    ExitCode::from(code)
 }

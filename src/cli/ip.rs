@@ -44,7 +44,7 @@ pub fn run(args: Args) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             status(&failure.words);
-            eprintln!("hafailover ip {}: {}", args.instance, failure.words);
+            super::tell(format!("hafailover ip {}: {}", args.instance, failure.words));
             ExitCode::from(failure.code)
         }
     }
@@ -228,7 +228,7 @@ impl Holder {
         }
         match netlink::add(self.index, address, self.instance.prefix) {
             Ok(()) => {
-                eprintln!("<4>{address} was removed by something else and is put back");
+                super::tell(format!("<4>{address} was removed by something else and is put back"));
                 self.announce();
                 Ok(())
             }
@@ -245,7 +245,7 @@ impl Holder {
         }
         self.defended = Some(now);
         let address = self.instance.address;
-        eprintln!("<3>{address} is claimed by another host, {}, too", show(mac));
+        super::tell(format!("<3>{address} is claimed by another host, {}, too", show(mac)));
         self.announce();
     }
 }

@@ -4,6 +4,7 @@
 //! enabled, and of one that nobody started for the cluster, the other node sees only the silence.
 
 use crate::config;
+use crate::config::settings::Settings;
 use crate::config::target;
 use crate::core::name::GroupName;
 use crate::core::policy::OnLost;
@@ -12,34 +13,76 @@ use crate::core::{Event, StopError};
 use crate::daemon::setup;
 use crate::io::journal::{self, Journal, Names};
 use crate::io::systemd::{Managed, Systemd};
-use crate::io::{Input, token};
+use crate::io::{Input, clock, token};
+use rustix::mm::{MlockAllFlags, mlockall};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::mpsc;
 use std::time::Duration;
 
 /// Where the configuration cannot be read.
 const BOUND: Duration = Duration::from_secs(30);
+/// A disk that has not given the configuration after so long does not answer.
+const READ: Duration = Duration::from_secs(5);
 const FLUSH: Duration = Duration::from_millis(500);
 
 /// Stop all groups because the daemon is lost (started by hafailover-lost.service).
 #[derive(Debug, clap::Args)]
 pub struct Args {}
 
-pub fn run(_args: Args) -> ExitCode {
+/// What the guard goes by, read from a disk that may not answer.
+struct Plan {
+    on_lost: OnLost,
+    bound: Duration,
+    names: Names,
+    managed: BTreeMap<GroupName, Managed>,
+}
+
+/// `None`: it could not be read in time.
+fn plan() -> Option<Plan> {
+    let (sender, plan) = mpsc::channel();
+    std::thread::spawn(move || drop(sender.send(read_plan())));
+    plan.recv_timeout(READ).ok()
+}
+
+fn read_plan() -> Plan {
     let settings = config::load(Path::new(setup::CONFIG), &setup::hostname()).ok();
-    let safety = settings.as_ref().map(|s| s.safety.clone());
-    let deadtime = settings.as_ref().map(|s| s.timing.deadtime).unwrap_or_default();
-    let on_lost = safety.as_ref().map_or(OnLost::Reboot, |s| s.on_lost);
-    let bound = safety.map_or(BOUND, |s| s.guard_bound.saturating_sub(deadtime));
-    let names = settings.map(|s| Names {
+    let bound = |s: &Settings| s.safety.guard_bound.saturating_sub(s.timing.deadtime);
+    let names = settings.as_ref().map(|s| Names {
         nodes: s.nodes.iter().map(|n| n.name.clone()).collect(),
         links: Vec::new(),
         me: usize::from(s.me.0),
     });
-    let journal = Journal::spawn(Path::new(journal::SOCKET), names.unwrap_or_default()).ok();
+    let (mut targets, _) = target::find(Path::new("/"));
+    let known: Vec<GroupName> = targets.iter().map(|t| t.name.clone()).collect();
+    // Disabled while it ran: its file is still there.
+    let others = token::list().into_iter().filter(|name| !known.contains(name));
+    targets.extend(others.filter_map(|name| target::read(Path::new("/"), &name).ok()));
+    let managed = |t: target::Target| (t.name, Managed { hard: t.hard, soft: t.soft });
+    Plan {
+        on_lost: settings.as_ref().map_or(OnLost::Reboot, |s| s.safety.on_lost),
+        bound: settings.as_ref().map_or(BOUND, bound),
+        names: names.unwrap_or_default(),
+        managed: targets.into_iter().map(managed).collect(),
+    }
+}
+
+pub fn run(_args: Args) -> ExitCode {
+    let began = clock::now();
+    // From here on no disk is needed to get to the end.
+    let _ = mlockall(MlockAllFlags::CURRENT);
+    let plan = plan();
+    let unread = plan.is_none();
+    let Plan { on_lost, bound, names, managed } = plan.unwrap_or_else(|| Plan {
+        on_lost: OnLost::Reboot,
+        bound: BOUND,
+        names: Names::default(),
+        managed: BTreeMap::new(),
+    });
+    let journal = Journal::spawn(Path::new(journal::SOCKET), names).ok();
     let say = |what: What, group: &GroupName, words: String| {
-        eprintln!("hafailover lost: {group}: {words}");
+        super::tell(format!("hafailover lost: {group}: {words}"));
         if let Some(journal) = &journal {
             journal.say(&Saying::new(what, words).group(group));
         }
@@ -49,8 +92,8 @@ pub fn run(_args: Args) -> ExitCode {
         let words = format!("the daemon is lost; it is stopped here within {} s", bound.as_secs());
         say(What::GuardStops, group, words);
     }
-    let managed = managed(&held);
-    let left = match stop_all(&held, &managed, bound) {
+    let left_of_it = bound.saturating_sub(clock::now().since(began));
+    let left = match stop_all(&held, managed, left_of_it) {
         Ok(results) => results,
         Err(e) => {
             held.iter().map(|g| (g.clone(), format!("nothing could be asked: {e}"))).collect()
@@ -60,6 +103,7 @@ pub fn run(_args: Args) -> ExitCode {
         say(What::GuardDone, group, "verified stopped".into());
     }
     for (group, why) in &left {
+        let why = if unread { "the disk with its members does not answer" } else { why };
         let end = match on_lost {
             OnLost::Reboot => "this machine is reset now",
             OnLost::Leave => "it is left as it is (on-lost = \"leave\"): no other node may take it",
@@ -76,31 +120,22 @@ pub fn run(_args: Args) -> ExitCode {
     }
 }
 
-/// Every group that may run here with its members; of one without a file, nothing is known.
-fn managed(held: &[GroupName]) -> BTreeMap<GroupName, Option<Managed>> {
-    let (mut targets, _) = target::find(Path::new("/"));
-    targets.extend(held.iter().filter_map(|g| target::read(Path::new("/"), g).ok()));
-    let known = |t: target::Target| (t.name, Some(Managed { hard: t.hard, soft: t.soft }));
-    let held = held.iter().map(|g| (g.clone(), None));
-    held.chain(targets.into_iter().map(known)).collect()
-}
-
 /// What could not be stopped, and why. Where nothing was held, not to know is no reason to reset.
 fn stop_all(
     held: &[GroupName],
-    groups: &BTreeMap<GroupName, Option<Managed>>,
+    managed: BTreeMap<GroupName, Managed>,
     bound: Duration,
 ) -> std::io::Result<BTreeMap<GroupName, String>> {
     let (sender, mut inbox) = tokio::sync::mpsc::channel(1024);
     let systemd = Systemd::spawn(sender)?;
-    let known = groups.iter().filter_map(|(g, m)| Some((g.clone(), m.clone()?)));
-    systemd.manage(known.collect());
-    let mut waiting: BTreeSet<GroupName> = groups.keys().cloned().collect();
+    let groups: BTreeSet<GroupName> = held.iter().chain(managed.keys()).cloned().collect();
+    systemd.manage(managed);
     let mut left: BTreeMap<GroupName, String> =
-        groups.keys().map(|g| (g.clone(), "it did not stop in time".to_string())).collect();
-    for group in groups.keys() {
+        groups.iter().map(|g| (g.clone(), "it did not stop in time".to_string())).collect();
+    for group in &groups {
         systemd.stop(group.clone(), 0);
     }
+    let mut waiting = groups;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let _ = tokio::time::timeout(bound, async {
@@ -126,6 +161,6 @@ fn stop_all(
 /// up anything gentler.
 fn reset() -> ExitCode {
     let error = rustix::system::reboot(rustix::system::RebootCommand::Restart);
-    eprintln!("hafailover lost: the reset failed: {error:?}");
+    super::tell(format!("hafailover lost: the reset failed: {error:?}"));
     ExitCode::from(1)
 }

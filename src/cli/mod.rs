@@ -24,7 +24,14 @@ pub mod standby;
 pub mod state;
 pub mod status;
 
+use std::io::Write;
 use std::process::ExitCode;
+
+/// A line on standard error from what must not end because nobody reads it: a journal that went
+/// away is a broken pipe.
+fn tell(words: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "{words}");
+}
 
 /// Prints a result for people and gives its exit code.
 pub fn finish(result: Result<String, String>) -> ExitCode {

@@ -18,6 +18,8 @@ const CLIENTS_MAX: usize = 32;
 const LINE_MAX: u64 = 64 * 1024;
 /// A client that has sent no request for so long is let go.
 const IDLE: Duration = Duration::from_secs(10);
+/// Pause after a client that could not be let in.
+const AGAIN: Duration = Duration::from_millis(100);
 /// Answers that a slow client may leave waiting.
 const ANSWERS: usize = 64;
 
@@ -28,7 +30,12 @@ pub fn listen(path: &Path, inbox: Inbox) -> std::io::Result<()> {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     tokio::task::spawn_local(async move {
         let seats = Arc::new(Semaphore::new(CLIENTS_MAX));
-        while let Ok((stream, _)) = listener.accept().await {
+        loop {
+            let Ok((stream, _)) = listener.accept().await else {
+                // Out of descriptors, or the client is gone already: both pass.
+                tokio::time::sleep(AGAIN).await;
+                continue;
+            };
             // More clients wait in the listen queue.
             let Ok(seat) = seats.clone().acquire_owned().await else { return };
             let inbox = inbox.clone();

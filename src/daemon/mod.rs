@@ -16,7 +16,6 @@ pub mod setup;
 
 use crate::core::heartbeat::Held;
 use crate::core::name::{BootId, Session};
-use crate::core::say::{Saying, What};
 use crate::core::time::Instant;
 use crate::core::{Boot, Core, Event};
 use crate::io::journal::{self, Journal};
@@ -51,19 +50,26 @@ const STATUS_GAP: Duration = Duration::from_secs(1);
 /// A jump of CLOCK_BOOTTIME against CLOCK_MONOTONIC by more than this was a suspend.
 const GAP_LEAST: Duration = Duration::from_millis(50);
 
-/// Runs until systemd ends it. `Err`: the configuration is wrong, nothing was touched.
-pub fn run(config: &Path) -> Result<(), String> {
-    let setup = setup::read(config)?;
+/// Why a daemon ends by itself. Nothing was touched.
+pub enum Failure {
+    /// The configuration is wrong: trying again does not help.
+    Wrong(String),
+    /// Something is missing that may come back.
+    Failed(String),
+}
+
+/// Runs until systemd ends it.
+pub fn run(config: &Path) -> Result<(), Failure> {
+    let setup = setup::read(config).map_err(Failure::Wrong)?;
+    let failed = |e: std::io::Error| Failure::Failed(e.to_string());
     let settings = &setup.settings;
     let owner = Owner::here(&settings.cluster, &settings.nodes[usize::from(settings.me.0)].name);
-    let (store, record) = Store::open(&settings.state, owner)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| format!("no runtime: {e}"))?;
+    let (store, record) = Store::open(&settings.state, owner).map_err(Failure::Failed)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let local = tokio::task::LocalSet::new();
     let serve = Daemon::start(config.into(), setup, store, record);
-    local.block_on(&runtime, async { serve.map_err(|e| e.to_string())?.serve().await })
+    let serve = async { serve.map_err(failed)?.serve().await.map_err(failed) };
+    local.block_on(&runtime.map_err(failed)?, serve)
 }
 
 struct Daemon {
@@ -154,13 +160,12 @@ impl Daemon {
         })
     }
 
-    async fn serve(mut self) -> Result<(), String> {
-        let text = |e: std::io::Error| e.to_string();
+    async fn serve(mut self) -> std::io::Result<()> {
         self.parts.links = parts::open_links(&self.setup, &self.parts.inbox);
-        std::fs::create_dir_all("/run/hafailover").map_err(text)?;
-        control::listen(Path::new(control::SOCKET), self.parts.inbox.clone()).map_err(text)?;
-        let mut term = signal(SignalKind::terminate()).map_err(text)?;
-        let mut hup = signal(SignalKind::hangup()).map_err(text)?;
+        std::fs::create_dir_all("/run/hafailover")?;
+        control::listen(Path::new(control::SOCKET), self.parts.inbox.clone())?;
+        let mut term = signal(SignalKind::terminate())?;
+        let mut hup = signal(SignalKind::hangup())?;
         // Last: what was started before runs as anybody does.
         self.got = rt::ask();
         self.parts.log.info(format!("scheduling: {}", self.got.scheduling));
@@ -355,14 +360,6 @@ impl Daemon {
         }
         self.happen(Event::Reconfigured { policy: Box::new(self.setup.policy()) });
         Ok("the configuration was read again".into())
-    }
-}
-
-/// What a wrong configuration costs: a message in the journal, and nothing else.
-pub fn tell_refusal(words: &str) {
-    if let Ok(journal) = Journal::spawn(Path::new(journal::SOCKET), journal::Names::default()) {
-        journal.say(&Saying::new(What::DaemonStopped, words));
-        journal.flush(FLUSH);
     }
 }
 

@@ -16,8 +16,8 @@ pub fn mounted(path: &str) -> io::Result<bool> {
 }
 
 /// Where the file system of a block device is still mounted, but at these places: at another path
-/// (a bind mount), or in another mount namespace (a container, an `unshare -m`), which unmounting it
-/// here does not end. `what` is a mount unit's `What=`; anything but a block device, and btrfs,
+/// (a bind mount), or in another mount namespace (a container, an `unshare -m`): unmounting it here
+/// does not end those. `what` is a mount unit's `What=`; anything but a block device, and btrfs,
 /// whose devices have no number of their own here, is not looked for.
 pub fn still_mounted(what: &str, except: &[&str]) -> io::Result<Option<String>> {
     let Some(device) = block_device(what) else { return Ok(None) };
@@ -26,7 +26,11 @@ pub fn still_mounted(what: &str, except: &[&str]) -> io::Result<Option<String>> 
     for entry in std::fs::read_dir("/proc")?.flatten() {
         let process = entry.path();
         // One that has just ended has no namespace and no table.
-        let Ok(space) = std::fs::read_link(process.join("ns/mnt")) else { continue };
+        let link = |name: &str| std::fs::read_link(process.join(name));
+        // A table shows what lies below its process's root.
+        let Ok(space) = link("ns/mnt").and_then(|space| Ok((space, link("root")?))) else {
+            continue;
+        };
         if seen.contains(&space) {
             continue;
         }
@@ -37,8 +41,8 @@ pub fn still_mounted(what: &str, except: &[&str]) -> io::Result<Option<String>> 
         if let Some(path) = paths.find(|p| !except.contains(&p.as_str())) {
             let pid = entry.file_name().to_string_lossy().into_owned();
             let comm = std::fs::read_to_string(process.join("comm")).unwrap_or_default();
-            let words = format!("{what} is still mounted at {path}, seen by pid {pid} ({})", comm);
-            return Ok(Some(printable(words.replace('\n', "").trim())));
+            let who = format!("pid {pid} ({})", comm.trim());
+            return Ok(Some(printable(&format!("{what} is still mounted at {path}, for {who}"))));
         }
     }
     Ok(None)

@@ -2,10 +2,12 @@
 //! namespaces of the tests' own.
 
 mod address;
+mod control;
 mod journal;
 mod kernel;
 mod links;
 mod manager;
+mod program;
 mod space;
 mod store;
 mod systemd;
