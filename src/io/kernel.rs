@@ -1,6 +1,7 @@
 //! What the kernel says, whatever systemd says: mounts, addresses, processes, and who holds a file
 //! system. Reads /proc and /sys afresh each time; keeps nothing open.
 
+use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -124,8 +125,7 @@ pub fn has_address(address: std::net::IpAddr) -> io::Result<bool> {
 /// Who keeps the file system at `path` busy: `pid 7 (vi) has /srv/x open`. By the device of what
 /// they hold, never by name alone, so that nobody is blamed for a file on another file system.
 pub fn holders(path: &str) -> Vec<String> {
-    let Ok(meta) = std::fs::metadata(path) else { return Vec::new() };
-    let device = meta.dev();
+    let Some(device) = device_of(Path::new(path)) else { return Vec::new() };
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
@@ -143,8 +143,15 @@ pub fn holders(path: &str) -> Vec<String> {
     found
 }
 
-fn held_by(process: &Path, device: u64) -> Option<String> {
-    let on = |link: &Path| std::fs::metadata(link).is_ok_and(|m| m.dev() == device);
+/// The file system a path is on, without asking it anything: one that hangs would hang us.
+fn device_of(path: &Path) -> Option<(u32, u32)> {
+    let quiet = AtFlags::STATX_DONT_SYNC | AtFlags::NO_AUTOMOUNT;
+    let seen = statx(CWD, path, quiet, StatxFlags::empty()).ok()?;
+    Some((seen.stx_dev_major, seen.stx_dev_minor))
+}
+
+fn held_by(process: &Path, device: (u32, u32)) -> Option<String> {
+    let on = |link: &Path| device_of(link) == Some(device);
     let target =
         |link: &Path| std::fs::read_link(link).map(|p| p.display().to_string()).unwrap_or_default();
     for (link, verb) in [("cwd", "works in"), ("root", "has as its root"), ("exe", "runs")] {

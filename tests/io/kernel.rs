@@ -1,7 +1,7 @@
 //! What the kernel says of file systems that are mounted in more than one place.
 
 use crate::space::sh;
-use hafailover::io::kernel::{mounted, still_mounted};
+use hafailover::io::kernel::{holders, mounted, still_mounted};
 use std::process::{Command, Stdio};
 
 /// Goal: a disk that a container keeps mounted is not released when it is unmounted here: its file
@@ -39,4 +39,32 @@ fn a_file_system_in_another_mount_namespace_is_still_held() {
     assert!(who.contains(&format!("pid {}", other.id())), "{who}");
     assert!(bound.expect("readable").expect("bound elsewhere").contains(&export));
     assert_eq!(after.expect("readable"), None);
+}
+
+/// Goal: a file system that does not answer (a hung NFS server; here, a FUSE without a server) holds
+/// up nobody who asks what keeps it busy.
+#[test]
+fn a_file_system_that_does_not_answer_holds_up_nobody() {
+    use std::os::fd::AsRawFd;
+    // SAFETY: only this thread, which shares nothing of its file system view with others after.
+    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS) }.expect("root");
+    sh("mount --make-rprivate /");
+    let fuse = std::fs::OpenOptions::new().read(true).write(true).open("/dev/fuse").expect("fuse");
+    let options = format!("fd={},rootmode=40000,user_id=0,group_id=0\0", fuse.as_raw_fd());
+    // SAFETY: the four strings end with a zero and live until it returns.
+    let mounted = unsafe {
+        libc::mount(
+            c"none".as_ptr(),
+            c"/mnt".as_ptr(),
+            c"fuse".as_ptr(),
+            0,
+            options.as_ptr().cast(),
+        )
+    };
+    assert_eq!(mounted, 0, "{}", std::io::Error::last_os_error());
+    let (sender, answer) = std::sync::mpsc::channel();
+    std::thread::spawn(move || drop(sender.send(holders("/mnt"))));
+    let answer = answer.recv_timeout(std::time::Duration::from_secs(5));
+    drop(fuse);
+    assert_eq!(answer, Ok(Vec::new()));
 }
