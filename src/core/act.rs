@@ -20,6 +20,9 @@ impl Core {
             self.promise(name, epoch);
         }
         self.watch_better(now, name);
+        if self.group_mut(name).settles(now) {
+            self.heat(name);
+        }
         let decision = ownership::decide(&self.world(now), name);
         self.tell_waits(name, &decision);
         match decision {

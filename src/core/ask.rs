@@ -394,7 +394,7 @@ pub(super) fn owner(world: &super::World, name: &GroupName) -> Option<(NodeId, E
 
 fn phase_at(world: &super::World, name: &GroupName, node: NodeId) -> Phase {
     if node == world.me {
-        return world.group(name).phase();
+        return world.group(name).told_phase();
     }
     world.peer(node).reports.get(name).map(|r| r.phase).unwrap_or_default()
 }

@@ -126,7 +126,7 @@ impl Core {
         Some(GroupReport {
             name: name.clone(),
             fingerprint: group.policy.fingerprint,
-            phase: group.phase(),
+            phase: group.told_phase(),
             held: match group.held() {
                 // A release counts once it is on disk, not before.
                 Held::No if unwritten => Held::Yes,

@@ -25,6 +25,8 @@ use super::time::{Duration, Instant};
 
 /// How long after a failed stop it is tried again by itself.
 pub const STUCK_RETRY: Duration = Duration::from_secs(1);
+/// A group counts as having come to stay after its hard members have been up for so long.
+const SETTLE: Duration = Duration::from_secs(1);
 /// Failures remembered; more say nothing new.
 const FAILURES_MAX: usize = 64;
 
@@ -35,6 +37,10 @@ pub struct Group {
     pub retired: bool,
     phase: Phase,
     pub seen: Option<Observation>,
+    /// Since when every hard member has been up without a break.
+    steady: Option<Instant>,
+    /// They once were for [`SETTLE`]: what fails now is a failure, and no longer the start.
+    pub settled: bool,
     /// `seen` was read after our last job ended: its failures are failures.
     pub fresh: bool,
     /// The epoch by which it is held here.
@@ -104,6 +110,8 @@ impl Group {
             retired: false,
             phase: Phase::Unknown,
             seen: None,
+            steady: None,
+            settled: false,
             fresh: false,
             own: None,
             claim: None,
@@ -142,8 +150,40 @@ impl Group {
             self.evidence.clear();
             self.told_stuck.clear();
         }
+        (self.steady, self.settled) = (None, to == Phase::Running && from == Phase::Unknown);
         let name = |p: Phase| format!("{p:?}").to_lowercase();
         Saying::new(What::GroupPhase, reason).from_to(name(from), name(to))
+    }
+
+    /// Takes in what was seen of the members.
+    pub fn see(&mut self, now: Instant, seen: Observation) {
+        let restarts = |s: &Observation| s.members.iter().map(|m| m.restarts).sum::<u32>();
+        let same = self.seen.as_ref().is_some_and(|old| restarts(old) == restarts(&seen));
+        let up = |m: &Member| !m.hard || m.by_hand || m.state == MemberState::Active;
+        let well = self.phase == Phase::Running && self.job.is_none();
+        self.steady = match (well && seen.members.iter().all(up), self.steady) {
+            (false, _) => None,
+            (true, Some(since)) if same => Some(since),
+            (true, _) => Some(now),
+        };
+        self.seen = Some(seen);
+        self.fresh = self.job.is_none();
+    }
+
+    /// Whether it has just come to stay.
+    pub fn settles(&mut self, now: Instant) -> bool {
+        let long = self.steady.is_some_and(|since| now.since(since) >= SETTLE);
+        let news = !self.settled && long;
+        self.settled |= long;
+        news
+    }
+
+    /// The phase as it is told to others: running is what has come to stay.
+    pub fn told_phase(&self) -> Phase {
+        match self.phase {
+            Phase::Running if !self.settled => Phase::Starting,
+            phase => phase,
+        }
     }
 
     /// From before the token is written until the release is verified; also while members run

@@ -295,7 +295,9 @@ impl Core {
         let world = self.world(now);
         let restless = self.groups.iter().filter(|(name, group)| {
             let calm = match group.phase() {
-                Phase::Running => group.better.is_none() && group.failed_members().is_empty(),
+                Phase::Running => {
+                    group.settled && group.better.is_none() && group.failed_members().is_empty()
+                }
                 Phase::Stopped => {
                     group.claim.is_none()
                         && group.quarantine.is_none()

@@ -23,8 +23,7 @@ impl Core {
         }
         let unfit_before = group.seen.as_ref().map(|s| (s.unloaded.clone(), s.no_carrier.clone()));
         let unfit_after = Some((seen.unloaded.clone(), seen.no_carrier.clone()));
-        group.seen = Some(seen);
-        group.fresh = group.job.is_none();
+        group.see(now, seen);
         let phase = group.phase();
         if unfit_before != unfit_after {
             self.heat(name);

@@ -23,13 +23,11 @@ fn a_file_system_in_another_mount_namespace_is_still_held() {
     let mut line = String::new();
     let out = other.stdout.as_mut().expect("piped");
     std::io::BufRead::read_line(&mut std::io::BufReader::new(out), &mut line).expect("ready");
-    let mine = format!("{at}/srv");
-    let bind = format!("mkdir {at}/export && mount --bind {at}/srv {at}/export && umount {at}/srv");
-    let export = format!("{at}/export");
-    sh(&bind);
+    let (mine, export) = (format!("{at}/srv"), format!("{at}/export"));
+    sh(&format!("mkdir {export} && mount --bind {mine} {export} && umount {mine}"));
     let bound = still_mounted(&device, &[&mine]);
     sh(&format!("umount {export}"));
-    let here = mounted(&format!("{at}/srv"));
+    let here = mounted(&mine);
     let held = still_mounted(&device, &[]);
     other.kill().expect("killed");
     other.wait().expect("ended");

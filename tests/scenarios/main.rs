@@ -184,6 +184,7 @@ fn command(world: &mut World, words: &[&str]) {
             }
         }
         ["start-fails", n, g, what] => set(world, n, g, |u| u.start_fails = *what == "yes"),
+        ["start-dies", n, g, what] => set(world, n, g, |u| u.start_dies = *what == "yes"),
         ["stop-fails", n, g, what] => set(world, n, g, |u| u.stop_fails = *what == "yes"),
         ["carrier", n, g, what] => {
             set(world, n, g, |u| u.no_carrier = *what == "no");

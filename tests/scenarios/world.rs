@@ -54,6 +54,8 @@ pub struct Units {
     /// A stop has begun and is not verified.
     pub closed: Option<Epoch>,
     pub start_fails: bool,
+    /// It starts well and is dead at the next look.
+    pub start_dies: bool,
     pub stop_fails: bool,
     pub no_carrier: bool,
 }
@@ -200,7 +202,7 @@ impl World {
             let (unit, result) = ("a.service".to_string(), "exit-code".to_string());
             return Some(Err(StartError::Failed { unit, result }));
         }
-        (units.running, units.dead) = (true, false);
+        (units.running, units.dead) = (true, units.start_dies);
         Some(Ok(()))
     }
 
