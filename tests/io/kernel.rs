@@ -2,6 +2,7 @@
 
 use crate::space::sh;
 use hafailover::io::kernel::{holders, mounted, still_mounted};
+use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
 /// Goal: a disk that a container keeps mounted is not released when it is unmounted here: its file
@@ -22,9 +23,10 @@ fn a_file_system_in_another_mount_namespace_is_still_held() {
     let mut other = other.stdout(Stdio::piped()).spawn().expect("unshare runs");
     let mut line = String::new();
     let out = other.stdout.as_mut().expect("piped");
-    std::io::BufRead::read_line(&mut std::io::BufReader::new(out), &mut line).expect("ready");
+    BufReader::new(out).read_line(&mut line).expect("ready");
     let (mine, export) = (format!("{at}/srv"), format!("{at}/export"));
-    sh(&format!("mkdir {export} && mount --bind {mine} {export} && umount {mine}"));
+    let bind = format!("mount --bind {mine} {export}");
+    sh(&format!("mkdir {export} && {bind} && umount {mine}"));
     let bound = still_mounted(&device, &[&mine]);
     sh(&format!("umount {export}"));
     let here = mounted(&mine);
