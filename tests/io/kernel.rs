@@ -41,8 +41,8 @@ fn a_file_system_in_another_mount_namespace_is_still_held() {
     assert_eq!(after.expect("readable"), None);
 }
 
-/// Goal: a file system that does not answer (a hung NFS server; here, a FUSE without a server) holds
-/// up nobody who asks what keeps it busy.
+/// Goal: a file system that does not answer (a hung NFS server; here, a FUSE without a server)
+/// holds up nobody who asks what keeps it busy.
 #[test]
 fn a_file_system_that_does_not_answer_holds_up_nobody() {
     use std::os::fd::AsRawFd;
