@@ -15,9 +15,7 @@ pub const TOKENS: &str = "/run/hafailover/owned";
 pub fn generate(root: &Path, out: &Path) -> Vec<String> {
     let (targets, mut errors) = find(root);
     for target in &targets {
-        let listed =
-            target.settings.iter().rfind(|a| a.key == "Order").is_some_and(|a| a.value == "listed");
-        for (unit, text) in dropins(target, listed) {
+        for (unit, text) in dropins(target, listed(target)) {
             let dir = out.join(format!("{unit}.d"));
             let written = std::fs::create_dir_all(&dir)
                 .and_then(|()| std::fs::write(dir.join(DROPIN), &text));
@@ -27,6 +25,11 @@ pub fn generate(root: &Path, out: &Path) -> Vec<String> {
         }
     }
     errors
+}
+
+/// `Order=listed`: the last assignment counts.
+pub fn listed(target: &Target) -> bool {
+    target.settings.iter().rfind(|a| a.key == "Order").is_some_and(|a| a.value == "listed")
 }
 
 /// Unit and text of each drop-in of one group.

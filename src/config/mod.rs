@@ -5,6 +5,7 @@ pub mod file;
 pub mod generator;
 pub mod keys;
 pub mod load;
+pub mod order;
 pub mod settings;
 pub mod target;
 pub mod unit;

@@ -198,6 +198,7 @@ impl Core {
                     true => group.phase(),
                     false => report.filter(|_| heard).map_or(Phase::Unknown, |r| r.phase),
                 },
+                differs: report.is_some_and(|r| r.fingerprint != group.policy.fingerprint),
                 unfit: if me { world.unfit(name) } else { report.and_then(|r| r.unfit) },
                 quarantine: left,
                 reason: why.or_else(|| world.unfit_at(name, *node)).unwrap_or_default(),

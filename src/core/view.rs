@@ -116,6 +116,8 @@ pub struct GroupNodeView {
     pub held: Held,
     pub phase: Phase,
     pub unfit: Option<Unfit>,
+    /// It has other settings or unit files for the group than this node.
+    pub differs: bool,
     pub quarantine: Option<Duration>,
     pub reason: String,
 }

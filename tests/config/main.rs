@@ -1,5 +1,7 @@
 //! Wrong input: each must be refused with the place, what is wrong and how to mend it.
 
+mod check;
+
 use hafailover::config::load::{ConfigError, parse};
 use hafailover::config::{generator, settings::Settings, target};
 use std::path::Path;
@@ -114,6 +116,16 @@ impl Root {
         let path = self.dir().join(name);
         std::fs::create_dir_all(path.parent().expect("a parent")).expect("made");
         std::fs::write(path, text).expect("written");
+    }
+    fn file(&self, name: &str, text: &str) {
+        let path = self.path().join(name);
+        std::fs::create_dir_all(path.parent().expect("a parent")).expect("made");
+        std::fs::write(path, text).expect("written");
+    }
+    fn link(&self, dir: &str, unit: &str) {
+        let dir = self.dir().join(dir);
+        std::fs::create_dir_all(&dir).expect("made");
+        std::os::unix::fs::symlink(format!("../{unit}"), dir.join(unit)).expect("linked");
     }
     fn path(&self) -> &Path {
         self.0.path()

@@ -5,6 +5,7 @@ use super::Shared;
 use super::awake::awake;
 use super::read::{bus, read, settle};
 use super::unit::Unit;
+use crate::config::order::layers;
 use crate::core::name::{Epoch, GroupName};
 use crate::core::time::Instant;
 use crate::core::{Member, MemberState, Observation, StartError, StopError};
@@ -85,7 +86,7 @@ async fn start_layers(
     for unit in before.iter().filter(|u| u.down()) {
         let _ = bus_now.reset_failed(&unit.name).await;
     }
-    let mut up = layers(&before);
+    let mut up = layers(&before, |u| &u.name, |u| &u.after);
     up.reverse();
     let down = |u: &&Unit| u.state != MemberState::Active;
     up.retain(|layer| before.iter().filter(down).any(|u| layer.contains(&u.name)));
@@ -150,7 +151,7 @@ pub async fn stop(shared: Rc<Shared>, name: GroupName, managed: Managed) -> Resu
     let bus_now = bus(&shared).await.map_err(unknown)?;
     let _ = shared.asked(bus_now.stop_unit(&name.unit()).await);
     let units = read(&shared, &name, &managed.names()).await.map_err(unknown)?;
-    for layer in layers(&units) {
+    for layer in layers(&units, |u| &u.name, |u| &u.after) {
         let up: Vec<&Unit> = units
             .iter()
             .filter(|u| layer.contains(&u.name))
@@ -189,22 +190,4 @@ async fn verify(shared: &Shared, unit: &Unit, group: &[Unit]) -> Result<(), Stop
         result => format!("it did not stop ({result})"),
     });
     Err(StopError::Stuck { unit: unit.name.clone(), why, holders: unit.holders() })
-}
-
-/// Members by their `After=` among each other, the topmost first. Units in a cycle (systemd does
-/// not load one) form one last layer.
-fn layers(units: &[Unit]) -> Vec<Vec<String>> {
-    let mut left: Vec<&Unit> = units.iter().collect();
-    let mut layers = Vec::new();
-    while !left.is_empty() {
-        let needed = |u: &&Unit| left.iter().any(|o| o.name != u.name && o.after.contains(&u.name));
-        let top: Vec<String> = left.iter().filter(|u| !needed(u)).map(|u| u.name.clone()).collect();
-        let layer = match top.is_empty() {
-            true => left.iter().map(|u| u.name.clone()).collect(),
-            false => top,
-        };
-        left.retain(|u| !layer.contains(&u.name));
-        layers.push(layer);
-    }
-    layers
 }

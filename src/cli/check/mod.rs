@@ -1,9 +1,13 @@
-//! `hafailover check`: everything the daemon relies on, looked at without touching anything.
+//! `hafailover check`: everything the daemon relies on, looked at without touching anything. What
+//! systemd and a running daemon know is asked of them; below another root there are only files.
+
+mod host;
+mod live;
+mod order;
+mod units;
 
 use crate::config::settings::{LinkKind, Settings};
-use crate::config::target::{self, Target, UNIT_DIRS};
-use crate::config::unit::UnitText;
-use crate::config::{self, generator, load};
+use crate::config::{self, load, target};
 use crate::core::policy::{OnLost, OnSilence};
 use crate::daemon::setup;
 use std::path::{Path, PathBuf};
@@ -31,6 +35,18 @@ pub struct Args {
 enum Level {
     Error,
     Warning,
+    /// Worth knowing; nothing to mend.
+    Note,
+}
+
+impl Level {
+    fn word(self) -> &'static str {
+        match self {
+            Level::Error => "error",
+            Level::Warning => "warning",
+            Level::Note => "note",
+        }
+    }
 }
 
 #[derive(Default)]
@@ -43,6 +59,9 @@ impl Findings {
     fn warn(&mut self, words: impl Into<String>) {
         self.0.push((Level::Warning, words.into()));
     }
+    fn note(&mut self, words: impl Into<String>) {
+        self.0.push((Level::Note, words.into()));
+    }
 }
 
 pub fn run(args: Args) -> ExitCode {
@@ -51,7 +70,7 @@ pub fn run(args: Args) -> ExitCode {
     look(&args.root, &host, &mut findings);
     findings.0.sort_by_key(|f| f.0);
     for (level, words) in &findings.0 {
-        let word = if *level == Level::Error { "error" } else { "warning" };
+        let word = level.word();
         if args.json {
             println!("{}", serde_json::json!({ "level": word, "finding": words }));
         } else {
@@ -59,7 +78,7 @@ pub fn run(args: Args) -> ExitCode {
         }
     }
     match findings.0.first().map(|f| f.0) {
-        None => {
+        None | Some(Level::Note) => {
             if !args.json {
                 println!("nothing found");
             }
@@ -87,9 +106,19 @@ fn look(root: &Path, host: &str, findings: &mut Findings) {
     }
     timing(&settings, findings);
     links(root, &settings, findings);
+    let view = live::view(root);
+    host::look(root, view.as_ref().map(|(_, daemon)| daemon), findings);
+    if let Some((view, _)) = &view {
+        live::differences(view, findings);
+    }
     let (targets, _) = target::find(root);
     for target in &targets {
-        units(root, target, findings);
+        units::look(root, target, findings);
+        let parts = live::parts(root, order::parts(root, target));
+        order::look(root, target, &parts, findings);
+        if let Some(group) = groups.get(&target.name) {
+            order::budget(&settings, &target.name, &group.policy, &parts, findings);
+        }
         let storage = target.hard.iter().any(|u| u.ends_with(".mount"));
         if storage && !settings.silence_chosen {
             findings.error(format!(
@@ -150,93 +179,6 @@ fn links(root: &Path, settings: &Settings, findings: &mut Findings) {
             findings.error(format!(
                 "{}: a login prompt runs on it: systemctl disable --now serial-getty@{tty}",
                 link.name
-            ));
-        }
-    }
-}
-
-fn units(root: &Path, target: &Target, findings: &mut Findings) {
-    let text = |unit: &str| UnitText::load(root, unit);
-    if let Ok(Some(of)) = text(&target.name.unit()) {
-        if let Some(bad) = of.last("Unit", "DefaultDependencies").filter(|a| a.value == "no") {
-            findings.error(format!(
-                "{}: DefaultDependencies=no on a target: systemd then calls it started while its \
-                 members still start: remove it",
-                bad.place()
-            ));
-        }
-        for key in ["PartOf", "PropagatesStopTo", "JobTimeoutSec"] {
-            if let Some(bad) = of.last("Unit", key) {
-                findings.error(format!(
-                    "{}: {key}= tears members down in no order, or cancels a job and not what it \
-                     started: remove it",
-                    bad.place()
-                ));
-            }
-        }
-    }
-    for unit in target.hard.iter().chain(&target.soft) {
-        match text(unit) {
-            Err(error) => findings.error(error),
-            Ok(None) if !fstab_has(root, unit) => findings.error(format!(
-                "{}: there is no unit {unit}: install it, or correct its name",
-                target.fragment.display()
-            )),
-            Ok(None) => findings.error(format!(
-                "/etc/fstab: {unit} is a member of {} and would be mounted at boot: a failed gate \
-                 there is emergency mode. Write noauto into its options",
-                target.name.unit()
-            )),
-            Ok(Some(of)) => {
-                if let Some(bad) = of.last("Unit", "JobTimeoutSec") {
-                    findings.error(format!(
-                        "{}: JobTimeoutSec= cancels the job, the unit still starts: use \
-                         TimeoutStartSec=",
-                        bad.place()
-                    ));
-                }
-            }
-        }
-        if let Some(place) = enabled(root, unit) {
-            findings.warn(format!(
-                "{place}: {unit} is enabled at boot, where its gate will refuse it: systemctl \
-                 disable {unit}; the cluster starts it"
-            ));
-        }
-    }
-    gates(root, target, findings);
-}
-
-/// Mount units that fstab makes, without `noauto`.
-fn fstab_has(root: &Path, unit: &str) -> bool {
-    let text = std::fs::read_to_string(root.join("etc/fstab")).unwrap_or_default();
-    text.lines().filter(|l| !l.trim_start().starts_with('#')).any(|line| {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let name = words.get(1).map(|path| path.trim_matches('/').replace('/', "-") + ".mount");
-        let auto = words.get(3).is_none_or(|o| o.split(',').all(|o| o != "noauto"));
-        name.as_deref() == Some(unit) && auto
-    })
-}
-
-fn enabled(root: &Path, unit: &str) -> Option<String> {
-    let wants = ["multi-user.target.wants", "local-fs.target.wants", "sockets.target.wants"];
-    let links = wants.iter().map(|w| root.join(UNIT_DIRS[0]).join(w).join(unit));
-    links.into_iter().find(|l| l.symlink_metadata().is_ok()).map(|l| l.display().to_string())
-}
-
-/// What the generator has written must be what it would write now.
-fn gates(root: &Path, target: &Target, findings: &mut Findings) {
-    let out = root.join("run/systemd/generator");
-    if !out.exists() {
-        return;
-    }
-    let listed = target.settings.iter().any(|a| a.key == "Order" && a.value == "listed");
-    for (unit, text) in generator::dropins(target, listed) {
-        let path = out.join(format!("{unit}.d")).join(generator::DROPIN);
-        if std::fs::read_to_string(&path).ok().as_deref() != Some(text.as_str()) {
-            return findings.error(format!(
-                "{}: the gate of {unit} is missing or old: systemctl daemon-reload",
-                path.display()
             ));
         }
     }

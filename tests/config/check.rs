@@ -1,0 +1,137 @@
+//! `hafailover check` over files: each thing that goes wrong later must be found here, with its
+//! place and what to do.
+
+use super::{GOOD, Root};
+use std::process::Command;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_hafailover");
+const GROUP: &str = "[Unit]\nRequires=hafailover-ip@10.0.0.9-24.service srv.mount smbd.service\n";
+const MOUNT: &str = "[Mount]\nWhat=/dev/sdb1\nWhere=/srv\nTimeoutSec=20\n";
+const SERVICE: &str = "[Unit]\nAfter=srv.mount\n[Service]\nExecStart=/usr/sbin/smbd\n";
+const SILENCE: &str = "[safety]\nsilence = \"hold\"\nguard-bound = \"5min\"\n";
+
+/// A whole machine in which nothing is wrong.
+fn machine() -> Root {
+    let root = Root::new(GROUP);
+    root.write("srv.mount", MOUNT);
+    root.write("smbd.service", SERVICE);
+    root.write("hafailover-ip@.service", "[Service]\nTimeoutStopSec=10s\nExecStart=/x\n");
+    root.file("etc/hafailover/hafailover.toml", &format!("{GOOD}{SILENCE}"));
+    root.file("proc/sys/kernel/osrelease", "6.1.0-x\n");
+    root.file("proc/sys/kernel/sched_rt_runtime_us", "950000\n");
+    root.write("files.target.d/budget.conf", "[X-Hafailover]\nStopBudget=2min\n");
+    let keys = root.path().join("etc/hafailover/keys");
+    let made = Command::new(PROGRAM).arg("keygen").arg("--file").arg(keys).output();
+    assert!(made.expect("runs").status.success());
+    root
+}
+
+/// Exit code and findings.
+fn check(root: &Root) -> (i32, String) {
+    let mut command = Command::new(PROGRAM);
+    let out = command.args(["check", "--host=n1", "--root"]).arg(root.path()).output();
+    let out = out.expect("runs");
+    (out.status.code().unwrap_or(-1), String::from_utf8(out.stdout).expect("text"))
+}
+
+#[test]
+fn nothing_is_found_where_nothing_is_wrong_and_the_time_to_stop_is_told() {
+    let (code, said) = check(&machine());
+    assert!(code == 0 && said.ends_with("nothing found\n"), "{code}: {said}");
+    let sum = "files.target: a stop takes at most 110s = smbd.service 90s + srv.mount 20s";
+    assert!(said.contains(&format!("note: {sum}\n")), "{said}");
+}
+
+/// What is changed, the exit code, and what must be said.
+type Case = (fn(&Root), i32, &'static [&'static str]);
+
+const CASES: &[Case] = &[
+    (
+        |r| r.write("files.target.d/budget.conf", "[X-Hafailover]\nStopBudget=60s\n"),
+        2,
+        &["a stop may take 110s", "StopBudget= is 60s", "StopBudget=110s"],
+    ),
+    (
+        |r| r.write("smbd.service.d/a.conf", "[Service]\nTimeoutStopSec=3min\nExecStop=/x\n"),
+        2,
+        &["380s = smbd.service 2 x 180s + srv.mount 20s", "guard-bound 300s - deadtime 1s"],
+    ),
+    (
+        |r| r.write("smbd.service.d/a.conf", "[Service]\nTimeoutStopSec=infinity\n"),
+        2,
+        &["smbd.service has no limit to its stop"],
+    ),
+    (
+        |r| r.write("srv.mount.d/a.conf", "[Unit]\nAfter=smbd.service\n"),
+        1,
+        &["ordering cycle", "srv.mount after smbd.service after srv.mount"],
+    ),
+    (
+        |r| r.write("smbd.service", "[Service]\nExecStart=/usr/sbin/smbd --dir=/srv/share\n"),
+        2,
+        &["smbd.service is not ordered after srv.mount", "smbd.service:2", "Order=listed"],
+    ),
+    (
+        |r| r.link("multi-user.target.wants", "smbd.service"),
+        2,
+        &["multi-user.target.wants/smbd.service", "systemctl disable smbd.service"],
+    ),
+    (
+        |r| r.link("other.service.requires", "smbd.service"),
+        2,
+        &["other.service.requires/smbd.service"],
+    ),
+    (
+        |r| r.write("srv.mount.d/a.conf", "[Mount]\nLazyUnmount=yes\n"),
+        1,
+        &["a.conf:2: LazyUnmount=yes"],
+    ),
+    (
+        |r| r.write("smbd.service.d/a.conf", "[Service]\nType=oneshot\n"),
+        1,
+        &["a.conf:2", "RemainAfterExit=yes"],
+    ),
+    (
+        |r| r.write("smbd.service.d/a.conf", "[Service]\nKillMode=none\n"),
+        2,
+        &["a.conf:2: KillMode=none"],
+    ),
+    (|r| r.file("proc/sys/kernel/sched_rt_runtime_us", "0\n"), 2, &["sched_rt_runtime_us is 0"]),
+    (
+        |r| r.file("boot/config-6.1.0-x", "CONFIG_RT_GROUP_SCHED=y\n"),
+        2,
+        &["CONFIG_RT_GROUP_SCHED=y", "kernel.sched_rt_runtime_us=-1"],
+    ),
+];
+
+#[test]
+fn everything_wrong_is_found_with_its_place() {
+    for (n, (change, code, words)) in CASES.iter().enumerate() {
+        let root = machine();
+        change(&root);
+        let (got, said) = check(&root);
+        assert_eq!(got, *code, "case {n}: {said}");
+        for word in *words {
+            assert!(said.contains(word), "case {n}: no {word:?} in\n{said}");
+        }
+    }
+}
+
+/// Goal: order by other means than After= is order too.
+#[test]
+fn order_of_every_kind_counts() {
+    for text in [
+        "[Unit]\nRequiresMountsFor=/srv/share\n[Service]\nExecStart=/usr/sbin/smbd\n",
+        "[Service]\nWorkingDirectory=/srv\nExecStart=/usr/sbin/smbd\n",
+    ] {
+        let root = machine();
+        root.write("smbd.service", text);
+        assert_eq!(check(&root).0, 0, "{text}");
+    }
+    let root = machine();
+    root.write("smbd.service", "[Service]\nExecStart=/usr/sbin/smbd\n");
+    root.write("files.target.d/order.conf", "[X-Hafailover]\nOrder=listed\n");
+    let (code, said) = check(&root);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("120s = smbd.service 90s + srv.mount 20s + hafailover-ip@"), "{said}");
+}
