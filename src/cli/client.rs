@@ -20,7 +20,10 @@ pub struct Silent {
 fn connect(request: &Request) -> Result<BufReader<UnixStream>, Silent> {
     let silent = |words: String, code| Silent { words, code };
     let mut stream = UnixStream::connect(SOCKET).map_err(|e| match e.kind() {
-        ErrorKind::PermissionDenied => silent("only root may ask the daemon: use sudo".into(), 1),
+        ErrorKind::PermissionDenied => {
+            let words = "only root may ask the daemon, and the group hafailover to look: use sudo";
+            silent(words.into(), 1)
+        }
         _ => silent("the daemon does not run: systemctl start hafailover".into(), 3),
     })?;
     let mut line = serde_json::to_string(request).unwrap_or_default();

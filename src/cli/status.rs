@@ -1,8 +1,9 @@
 //! `hafailover status`: nodes, links, groups, and what a person should look at.
 
 use super::client;
+use crate::core::heartbeat::{Held, Phase};
 use crate::core::member_words;
-use crate::core::view::{GroupView, NodeView, Presence, View};
+use crate::core::view::{GroupNodeView, GroupView, NodeView, Presence, View};
 use crate::wire::control::DaemonView;
 use std::fmt::Write;
 use std::process::ExitCode;
@@ -54,6 +55,9 @@ pub fn render(view: &View, daemon: &DaemonView) -> String {
         let _ = writeln!(out, "! {warning}");
     }
     link_lines(&mut out, daemon);
+    if daemon.dropped_entries > 0 {
+        let _ = writeln!(out, "! {} journal entries were lost", daemon.dropped_entries);
+    }
     let _ = writeln!(
         out,
         "\nhafailover {}, pid {}, {}, memory {}",
@@ -134,6 +138,10 @@ fn group_lines(out: &mut String, view: &View, group: &GroupView) {
     for member in Some(group).filter(shown).map(|g| g.members.as_slice()).unwrap_or_default() {
         let _ = writeln!(out, "  {:<44} {}", member.unit, member_words(member));
     }
+    for node in group.nodes.iter().filter(|n| n.node != view.me) {
+        let _ =
+            writeln!(out, "  {:<44} {}", format!("on {}", view.node_name(node.node)), there(node));
+    }
     for node in group.nodes.iter().filter(|n| !n.reason.is_empty()) {
         let left = node.quarantine.map(|d| format!(" (for {})", age_words(d))).unwrap_or_default();
         let _ = writeln!(out, "  not on {}: {}{left}", view.node_name(node.node), node.reason);
@@ -154,11 +162,51 @@ fn group_lines(out: &mut String, view: &View, group: &GroupView) {
     }
 }
 
+/// Another node's part. Heartbeats say what it holds, not the state of each member.
+fn there(node: &GroupNodeView) -> String {
+    let phase = format!("{:?}", node.phase).to_lowercase();
+    let held = match node.held {
+        Held::Yes => ", held",
+        Held::No => "",
+        Held::Unknown if node.phase == Phase::Unknown => "",
+        Held::Unknown => ", perhaps held",
+    };
+    let members = if node.held == Held::No { "" } else { "; its members: hafailover status there" };
+    format!("{phase}{held}{members}")
+}
+
 fn age_words(age: Duration) -> String {
     match age.as_secs() {
         0..10 => format!("{:.1} s", age.as_secs_f64()),
         s @ 10..120 => format!("{s} s"),
         s @ 120..7200 => format!("{} min", s / 60),
         s => format!("{} h", s / 3600),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::name::NodeId;
+
+    #[test]
+    fn another_node_is_told_as_its_heartbeats_tell_it() {
+        let at = |phase, held| {
+            let (node, quarantine, reason) = (NodeId(1), None, String::new());
+            there(&GroupNodeView {
+                node,
+                held,
+                phase,
+                unfit: None,
+                differs: false,
+                quarantine,
+                reason,
+            })
+        };
+        let members = "; its members: hafailover status there";
+        assert_eq!(at(Phase::Running, Held::Yes), format!("running, held{members}"));
+        assert_eq!(at(Phase::Stopped, Held::No), "stopped");
+        assert_eq!(at(Phase::Stopped, Held::Unknown), format!("stopped, perhaps held{members}"));
+        assert_eq!(at(Phase::Unknown, Held::Unknown), format!("unknown{members}"));
     }
 }

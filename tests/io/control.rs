@@ -1,6 +1,7 @@
 //! The control socket of a process that ran out of file descriptors for a moment.
 
 use crate::manager::{PATIENCE, run};
+use crate::space::sh;
 use hafailover::daemon::control::listen;
 use hafailover::io::Input;
 use std::io::Write;
@@ -16,6 +17,46 @@ fn no_descriptors_left_is_got_over() {
         .expect("runs");
     let said = String::from_utf8_lossy(&child.stdout).into_owned();
     assert!(child.status.success() && said.contains("1 passed"), "{said}");
+}
+
+/// Goal: members of the group hafailover may look, root alone may change anything, and nobody
+/// else is let in.
+#[test]
+fn the_group_may_look_and_no_more() {
+    // SAFETY: only this thread, which shares nothing of its file system view with others after.
+    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS) }.expect("root");
+    let dir = tempfile::tempdir().expect("a directory");
+    let (path, at) = (dir.path().join("control"), dir.path().display().to_string());
+    sh(&format!(
+        "mount --make-rprivate / && chmod 755 {at} && cp /etc/group {at}/group && \
+         echo hafailover:x:4242: >> {at}/group && mount --bind {at}/group /etc/group"
+    ));
+    let (sender, mut inbox) = tokio::sync::mpsc::channel(8);
+    let ask = |request: &str, groups: &str| {
+        let command = format!(
+            "echo '{request}' | setpriv --reuid 65534 --regid 65534 {groups} \
+             socat -t 9 - UNIX-CONNECT:{at}/control 2>&1 || true"
+        );
+        let (sender, said) = tokio::sync::oneshot::channel();
+        // Not a thread of the runtime's: those have other namespaces.
+        std::thread::spawn(move || drop(sender.send(sh(&command))));
+        async move { said.await.expect("sh ends") }
+    };
+    let change = r#"{"do":{"maintenance":{"group":null,"on":true}}}"#;
+    run(async {
+        listen(&path, sender).expect("bound");
+        let stranger = ask("\"view\"", "--clear-groups").await;
+        assert!(stranger.contains("Permission denied"), "{stranger}");
+        let refused = ask(change, "--groups 4242").await;
+        assert!(refused.contains("refused") && refused.contains("root"), "{refused}");
+        let view = tokio::task::spawn_local(ask("\"view\"", "--groups 4242"));
+        let asked = tokio::time::timeout(PATIENCE, inbox.recv()).await.expect("in time");
+        let Some(Input::Control { reply, .. }) = asked else { panic!("not asked") };
+        let done = hafailover::core::Reply::Done("seen".into());
+        reply.send(hafailover::wire::control::Reply::Answer(done)).await.expect("taken");
+        assert!(view.await.expect("ended").contains("seen"));
+        assert!(inbox.try_recv().is_err(), "nothing else came through");
+    });
 }
 
 #[test]
