@@ -27,7 +27,7 @@ pub fn fifty_groups(b: &mut Bench) {
             let service = "[Service]\nExecStart=/bin/sleep infinity\n";
             node.write(&format!("/etc/systemd/system/files-{n}-one.service"), service);
         }
-        node.must("systemctl enable -q files-{1..50}.target; systemctl daemon-reload");
+        node.must("systemctl enable -q $(seq -f files-%g.target 50); systemctl daemon-reload");
         node.must("for n in $(seq 50); do touch /run/hafailover/owned/files-$n; done");
     }
     let (one, two) = (b.cluster.lab.node(0), b.cluster.lab.node(1));
@@ -46,7 +46,10 @@ pub fn fifty_groups(b: &mut Bench) {
     one.must(&format!("systemctl stop {services}; rm /run/hafailover/owned/*"));
     two.must("rm /run/hafailover/owned/*");
     (0..2).for_each(|n| b.cluster.start(n));
+    wait("all groups to run", PATIENCE, || (running(one)? + running(two)? == GROUPS).then_some(()));
+    two.must("hafailover standby");
     all_run(one);
+    two.must("hafailover online");
     b.both_ready();
     let mut moves = Vec::new();
     for n in 0..4 {
@@ -65,12 +68,14 @@ pub fn fifty_groups(b: &mut Bench) {
 }
 
 fn all_run(node: &Node) {
-    wait("all groups to run", PATIENCE, || {
-        let status = node.status()?;
-        let groups = status["view"]["groups"].as_array()?;
-        let run = groups.iter().filter(|g| g["phase"] == "running").count();
-        (run == GROUPS).then_some(())
-    });
+    wait("all groups to run", PATIENCE, || (running(node)? == GROUPS).then_some(()));
+}
+
+/// How many groups run on a node.
+fn running(node: &Node) -> Option<usize> {
+    let status = node.status()?;
+    let groups = status["view"]["groups"].as_array()?;
+    Some(groups.iter().filter(|g| g["phase"] == "running").count())
 }
 
 /// What a daemon costs that has nothing to do, and what its links carry.

@@ -23,6 +23,10 @@ impl Core {
         if self.group_mut(name).settles(now) {
             self.heat(name);
         }
+        let unfit = self.world(now).unfit(name);
+        if std::mem::replace(&mut self.group_mut(name).told_unfit, unfit) != unfit {
+            self.heat(name);
+        }
         let decision = ownership::decide(&self.world(now), name);
         self.tell_waits(name, &decision);
         match decision {

@@ -1,6 +1,7 @@
 //! What this node says of itself: heartbeats, the reports in them, and what must be on disk before
 //! it may be said.
 
+use super::hear::HOT_BEATS;
 use super::heartbeat::{Claim, GroupReport, Heartbeat, Held, Mood, PAGE_GROUPS};
 use super::name::{GroupName, LinkId};
 use super::policy::OnLost;
@@ -10,7 +11,7 @@ use super::time::{Duration, Instant};
 use super::{Action, Core, STORE_RETRY, Terminate};
 
 /// Most frames for one link at one moment; more groups ride in later heartbeats.
-const FRAMES_MAX: usize = 4;
+const FRAMES_MAX: usize = 8;
 
 impl Core {
     /// Sends what is due: the regular heartbeat, or a change that cannot wait for it.
@@ -36,18 +37,22 @@ impl Core {
         }
     }
 
-    /// Which groups go into which frame: those that changed lately first, then, in a regular
-    /// heartbeat, the rest in turn.
+    /// Which groups go into which frame: a change goes at once, then a few times more in regular
+    /// heartbeats, which also have the rest in turn.
     fn pages(&mut self, regular: bool) -> Vec<Page> {
         let all: Vec<GroupName> = self.groups.keys().cloned().collect();
         let count = all.len().div_ceil(PAGE_GROUPS).max(1);
+        let mut hot: Vec<(u8, GroupName)> =
+            self.beat.hot.iter().map(|(name, left)| (*left, name.clone())).collect();
+        hot.retain(|(left, _)| regular || *left == HOT_BEATS);
+        // Who went least goes first: more changes than fit do not wait for each other's repeats.
+        hot.sort_by_key(|(left, _)| std::cmp::Reverse(*left));
+        let hot: Vec<GroupName> = hot.into_iter().map(|(_, name)| name).collect();
+        let fit = if count == 1 { usize::MAX } else { FRAMES_MAX * PAGE_GROUPS };
+        hot.iter().take(fit).for_each(|name| self.cool(name));
         if count == 1 {
-            if regular {
-                self.cool();
-            }
             return vec![Page { groups: all, page: 0, pages: 1 }];
         }
-        let hot: Vec<GroupName> = self.beat.hot.keys().cloned().collect();
         let chunk =
             |c: &[GroupName]| Page { groups: c.to_vec(), page: u8::MAX, pages: count as u8 };
         let mut pages: Vec<Page> = hot.chunks(PAGE_GROUPS).take(FRAMES_MAX).map(chunk).collect();
@@ -56,16 +61,15 @@ impl Core {
             let groups = all.chunks(PAGE_GROUPS).nth(page).unwrap_or_default().to_vec();
             pages.push(Page { groups, page: page as u8, pages: count as u8 });
             self.beat.page = ((page + 1) % count) as u8;
-            self.cool();
         }
         pages
     }
 
-    fn cool(&mut self) {
-        self.beat.hot.retain(|_, left| {
-            *left = left.saturating_sub(1);
-            *left > 0
-        });
+    fn cool(&mut self, name: &GroupName) {
+        match self.beat.hot.get_mut(name) {
+            Some(left) if *left > 1 => *left -= 1,
+            _ => drop(self.beat.hot.remove(name)),
+        }
     }
 
     fn heartbeat(&self, now: Instant, link: LinkId, page: &Page) -> Heartbeat {
@@ -201,4 +205,72 @@ struct Page {
     /// `u8::MAX`: an extra frame with what changed, no page of the table.
     page: u8,
     pages: u8,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::policy::{Failback, GroupPolicy, OnSilence, Policy, Safety, Timing};
+    use super::super::{Boot, Core};
+    use super::*;
+    use crate::core::name::{BootId, NodeId, Session};
+    use std::collections::BTreeSet;
+
+    fn core(groups: usize) -> Core {
+        let ms = Duration::from_millis;
+        let group = GroupPolicy {
+            nodes: vec![NodeId(0)],
+            failback: Failback::No,
+            retries: 1,
+            retry_window: ms(1000),
+            quarantine: ms(1000),
+            stop_budget: ms(100),
+            start_budget: ms(100),
+            fingerprint: 1,
+        };
+        let names = (0..groups).map(|n| GroupName(format!("g{n}")));
+        let policy = Policy {
+            me: NodeId(0),
+            nodes: vec!["a".into(), "b".into()],
+            links: vec!["link".into()],
+            timing: Timing {
+                keepalive: ms(200),
+                warntime: ms(500),
+                deadtime: ms(1000),
+                initdead: ms(5000),
+                restart_bound: ms(1000),
+            },
+            safety: Safety {
+                silence: OnSilence::Hold,
+                unseen: OnSilence::Hold,
+                last_link: OnSilence::Hold,
+                on_lost: OnLost::Leave,
+                guard_bound: ms(0),
+            },
+            fingerprint: 1,
+            groups: names.map(|name| (name, group.clone())).collect(),
+        };
+        let boot = Boot { session: Session(1), boot: BootId(1), record: None };
+        Core::new(Instant(1), boot, policy).0
+    }
+
+    fn named(pages: &[Page]) -> BTreeSet<GroupName> {
+        pages.iter().flat_map(|p| p.groups.clone()).collect()
+    }
+
+    /// Goal: of many groups that change at once, none waits for the repeats of another.
+    #[test]
+    fn a_hundred_changes_are_out_after_one_regular_heartbeat() {
+        let mut core = core(100);
+        let all: BTreeSet<GroupName> = core.groups.keys().cloned().collect();
+        all.iter().for_each(|name| core.heat(name));
+        let at_once = core.pages(false);
+        assert_eq!(at_once.len(), FRAMES_MAX);
+        let mut out = named(&at_once);
+        out.extend(named(&core.pages(true)));
+        assert_eq!(out, all);
+        for _ in 0..100 {
+            core.pages(true);
+        }
+        assert!(core.beat.hot.is_empty(), "all have cooled");
+    }
 }

@@ -17,7 +17,7 @@
 
 use super::event::{Member, MemberState, Observation};
 use super::evidence::Evidence;
-use super::heartbeat::{Held, Phase};
+use super::heartbeat::{Held, Phase, Unfit};
 use super::name::{Epoch, NodeId};
 use super::policy::GroupPolicy;
 use super::say::{Saying, What};
@@ -71,6 +71,8 @@ pub struct Group {
     /// Other holders that were told of.
     pub told_other: Option<NodeId>,
     pub told_carrier: bool,
+    /// What was last reported of its fitness here.
+    pub told_unfit: Option<Unfit>,
     /// How long the last owner was missed before this node claimed.
     pub detect: Option<Duration>,
 }
@@ -129,6 +131,7 @@ impl Group {
             told_stuck: String::new(),
             told_other: None,
             told_carrier: false,
+            told_unfit: None,
             detect: None,
         }
     }

@@ -7,8 +7,8 @@ use super::time::Instant;
 use super::view::Presence;
 use super::{Action, Core};
 
-/// How many heartbeats a change rides in at least, beside the one sent at once.
-pub const HOT_BEATS: u8 = 5;
+/// How many heartbeats a change rides in at least, the one sent at once among them.
+pub const HOT_BEATS: u8 = 6;
 
 impl Core {
     pub(super) fn heard(&mut self, now: Instant, link: LinkId, beat: &Heartbeat) {

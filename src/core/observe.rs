@@ -21,13 +21,8 @@ impl Core {
             }
             return;
         }
-        let unfit_before = group.seen.as_ref().map(|s| (s.unloaded.clone(), s.no_carrier.clone()));
-        let unfit_after = Some((seen.unloaded.clone(), seen.no_carrier.clone()));
         group.see(now, seen);
         let phase = group.phase();
-        if unfit_before != unfit_after {
-            self.heat(name);
-        }
         self.tell_carrier(name);
         match phase {
             Phase::Unknown => self.classify(now, name),
