@@ -260,7 +260,7 @@ fn a_change_on_a_busy_line_is_sent_when_it_is_free() {
         let mut deframer = hafailover::wire::line::Deframer::default();
         let (mut buffer, mut got) = ([0; 1024], Vec::new());
         let began = std::time::Instant::now();
-        handle.send(vec![vec![1; 300]]);
+        handle.send(vec![vec![1; 1500]]);
         while got.len() < 3 {
             let len = master.read(&mut buffer).expect("what the line took");
             let new = deframer.push(&buffer[..len]);
@@ -274,7 +274,7 @@ fn a_change_on_a_busy_line_is_sent_when_it_is_free() {
     });
     let got = end.join().expect("ended");
     assert_eq!(got.iter().map(|(n, _)| *n).collect::<Vec<_>>(), [1, 3, 4]);
-    let busy = hafailover::wire::line::line_time(300, BAUD);
+    let busy = hafailover::wire::line::line_time(1500, BAUD);
     assert!(got[1].1 >= busy, "{:?}: the first one took the line for {busy:?}", got[1].1);
 }
 
