@@ -26,11 +26,11 @@ for name; do
         exit 1
     fi
     if [ "${MERGE:-}" = 1 ]; then
+        # One input for each edge; what people named stays beside them.
         rm -rf "corpus/$name.min" && mkdir "corpus/$name.min"
-        TARGET=$name "$fuzz" -merge=1 -max_len=512 "corpus/$name.min" "$kept/$name" "corpus/$name" \
-            >/dev/null 2>&1
-        for file in "corpus/$name.min"/*; do
-            cp -n "$file" "$kept/$name/"
-        done
+        TARGET=$name "$fuzz" -set_cover_merge=1 -use_counters=0 -max_len=512 \
+            "corpus/$name.min" "$kept/$name" "corpus/$name" >"artifacts/$name.log" 2>&1
+        find "$kept/$name" -regextype posix-extended -regex '.*/[0-9a-f]{40}' -delete
+        cp "corpus/$name.min"/* "$kept/$name/"
     fi
 done
