@@ -2,6 +2,7 @@
 //! share the booted nodes. `cargo test --test lab -- WORD` runs those whose name contains WORD.
 
 mod cluster;
+mod double;
 mod facts;
 mod harness;
 mod interleavings;

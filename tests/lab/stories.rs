@@ -2,6 +2,7 @@
 //! finding a story, no more.
 
 use crate::cluster::{Cluster, PATIENCE, TAKEOVER, TARGET};
+use crate::double;
 use crate::harness::net::Lan;
 use crate::harness::wait;
 use crate::troubles;
@@ -48,6 +49,7 @@ pub const ALL: &[(&str, Story)] = &[
         troubles::address_is_put_back_and_conflicts_refused,
     ),
     ("lan_cable_of_the_owner", troubles::lan_cable_of_the_owner),
+    ("a_clone_is_told_and_refused", double::a_clone_is_told_and_refused),
     ("wrong_configuration_touches_nothing", troubles::wrong_configuration_touches_nothing),
 ];
 
