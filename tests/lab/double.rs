@@ -58,7 +58,7 @@ fn live(keys: Keys, gone: &AtomicBool) {
         let (sender, mut inbox) = tokio::sync::mpsc::channel(256);
         let kind = LinkKind::Udp { interface: "eth1".into(), port: 694, to: UdpTo::Broadcast };
         let handle = link::open(&Link { id: LINK, name: "eth1".into(), kind }, me, &sender);
-        let (mut seq, mut heard) = (0, [None, None]);
+        let (mut seq, mut heard, mut like) = (0, [None, None], None);
         while !gone.load(Ordering::Relaxed) {
             let input = tokio::time::timeout(Duration::from_millis(100), inbox.recv()).await;
             let Ok(Some(Input::Frame { bytes, .. })) = input else { continue };
@@ -67,11 +67,13 @@ fn live(keys: Keys, gone: &AtomicBool) {
             let links = LinkSet(u16::from(peer != me));
             let echo = Echo { peer, session, stamp, age: Duration::ZERO, links };
             heard[usize::from(peer.0)] = Some(echo);
-            if peer != me {
-                continue;
+            if peer == me {
+                like = Some(beat);
             }
+            // To either of them: what n2 says it has then heard before n1 has.
+            let Some(like) = &like else { continue };
             seq += 1;
-            handle.send(vec![codec.encode(&answer(beat, seq, &heard)).expect("fits")]);
+            handle.send(vec![codec.encode(&answer(like.clone(), seq, &heard)).expect("fits")]);
         }
     });
 }
