@@ -20,7 +20,8 @@ for name; do
     TARGET=$name "$fuzz" -max_total_time="${TIME:-60}" -max_len="${LEN:-4096}" -timeout=5 \
         -print_final_stats=1 -artifact_prefix="artifacts/$name/" \
         "corpus/$name" "$kept/$name" >"artifacts/$name.log" 2>&1 || true
-    grep -E '^#.*DONE|^stat::number|panicked|SUMMARY' -A1 "artifacts/$name.log" || true
+    grep -E '^#.*DONE|^stat::(number|average)|SUMMARY' "artifacts/$name.log" || true
+    grep -A3 panicked "artifacts/$name.log" || true
     if [ -n "$(ls "artifacts/$name")" ]; then
         echo "$name: found: $(ls "artifacts/$name")"
         exit 1
