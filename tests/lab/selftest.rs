@@ -113,8 +113,8 @@ fn freeze_stops_all_processes(c: &mut Cluster) {
     let node = c.lab.node(0);
     let ticker = "while :; do date +%s%N >/run/tick; sleep 0.01; done";
     node.must(&format!("systemd-run -q --unit=tick sh -c '{ticker}'"));
-    let tick = || node.run("cat /run/tick").text;
-    wait("the first tick", PATIENCE, || (tick().len() > 9).then_some(()));
+    let tick = || node.run("cat /run/tick").text.trim().parse::<u64>().ok();
+    wait("the first tick", PATIENCE, tick);
     node.freeze();
     // A command of the lab is no process of the node: it still can look.
     let before = tick();
