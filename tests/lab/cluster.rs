@@ -22,6 +22,14 @@ const MOUNT: &str = "[Unit]\nDescription=Shared disk\n[Mount]\nWhat=/dev/shared\
 pub const AGENT: &str = "[Unit]\nDescription=Agent\nRequiresMountsFor=/srv\n[Service]\n\
     Type=exec\nExecStart=/usr/local/bin/agent\n";
 
+const CLEAR: &str = "exec >/dev/null 2>&1; hafailover maintenance on; \
+    systemctl kill -s KILL hafailover; systemctl stop hafailover; \
+    rm -rf /run/hafailover/owned/* /run/hafailover/stopping/* /var/lib/hafailover; \
+    systemctl disable -q hafailover smbd; \
+    systemctl stop files.target 'hafailover-ip@*' agent smbd srv.mount web; \
+    cd /etc/systemd/system && rm -rf files* web* *.d agent.service hafailover-groups.target.wants; \
+    systemctl daemon-reload; systemctl reset-failed; journalctl -q --rotate --vacuum-time=1s";
+
 /// hafailover.toml for so many nodes.
 pub fn config(nodes: usize, more: &str) -> String {
     let mut text = String::from("[cluster]\nname = \"lab\"\n");
@@ -40,8 +48,8 @@ pub fn config(nodes: usize, more: &str) -> String {
 pub const TAKEOVER: &str = "[safety]\nsilence = \"takeover\"\n";
 
 impl Cluster {
-    pub fn of(nodes: usize) -> Cluster {
-        Cluster { lab: Lab::new(nodes), key: None }
+    pub fn of(nodes: usize, suite: &str) -> Cluster {
+        Cluster { lab: Lab::new(nodes, suite), key: None }
     }
 
     /// Back to two healthy nodes on which nothing of the last story is left.
@@ -49,30 +57,19 @@ impl Cluster {
         self.lab.line.heal();
         self.lab.net.crossover = false;
         self.lab.net.unblock();
+        let off: Vec<usize> =
+            (0..self.lab.nodes.len()).filter(|n| !self.lab.nodes[*n].is_up()).collect();
+        off.iter().for_each(|n| self.lab.kill(*n));
+        self.lab.boot_all(&off);
         for n in 0..self.lab.nodes.len() {
-            if !self.lab.nodes[n].is_up() {
-                self.lab.kill(n);
-                self.lab.boot(n);
-            }
             self.lab.net.undeafen(n);
             for lan in [crate::harness::net::Lan::Lan, crate::harness::net::Lan::Heartbeat] {
                 self.lab.net.heal(n, lan);
             }
-            let node = self.lab.node(n);
-            node.run("systemctl disable -q hafailover smbd");
-            node.run("hafailover maintenance on; systemctl kill -s KILL hafailover");
-            node.run(
-                "systemctl stop hafailover; rm -rf /run/hafailover/owned/* /var/lib/hafailover; \
-                 rm -f /run/hafailover/stopping/*; \
-                 systemctl stop files.target 'hafailover-ip@*' agent smbd srv.mount; \
-                 systemctl stop web; find /etc/systemd/system -name 'files*' -delete; \
-                 find /etc/systemd/system -name 'web*' -delete; \
-                 rm -rf /etc/systemd/system/*.d /etc/systemd/system/agent.service \
-                 /etc/systemd/system/hafailover-groups.target.wants; \
-                 systemctl daemon-reload; systemctl reset-failed; journalctl -q --rotate; \
-                 journalctl -q --vacuum-time=1s",
-            );
         }
+        // On all at once: no daemon then sees another one go.
+        let children: Vec<_> = self.lab.nodes.iter().map(|n| n.command(CLEAR).spawn()).collect();
+        children.into_iter().for_each(|c| drop(c.expect("nsenter runs").wait()));
         self.lab.forget_stamps();
     }
 

@@ -1,16 +1,18 @@
 //! The demo: two nodes, a file server of address, ext4 and Samba, a client that reads and writes
 //! through the address; then a planned move, a power loss, and the return of the node.
 
+mod files;
 #[allow(dead_code, reason = "the demo needs less of the harness than the tests")]
 mod harness;
 
+use files::Files;
 use harness::client::Client;
-use harness::{ADDRESS, Lab, sh, try_sh, wait};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::Duration;
+use harness::{ADDRESS, Lab, wait};
+use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(60);
+/// So many files are good before the next thing happens.
+const BETWEEN: usize = 20;
 const CONFIG: &str = r#"[cluster]
 name = "demo"
 [safety]
@@ -40,25 +42,30 @@ fn main() {
     assert!(rustix::process::geteuid().is_root(), "the demo needs root: make demo");
     harness::end_on_signals();
     println!("booting two nodes …");
-    let mut lab = Lab::new(2);
+    let mut lab = Lab::new(2, &harness::rootfs::suite());
     println!("configuring: hafailover.toml, key, files.target; systemctl start hafailover …");
     configure(&lab);
     runs_on(&lab, 0);
     let files = Files::start(&lab.net.client());
+    files.wait_for(BETWEEN);
     println!("\nfiles runs on n1. hafailover status says:\n");
     print!("{}", lab.node(0).run("hafailover status").text);
 
     println!("\n1. planned move: hafailover move files");
     let client = Client::start(&lab.net.client());
+    let moving = Instant::now();
     print!("{}", lab.node(0).run("hafailover move files").text);
     runs_on(&lab, 1);
     let moved = client.stop().outage();
+    files.wait_for(BETWEEN);
 
     println!("\n2. power loss of n2");
     let client = Client::start(&lab.net.client());
+    let losing = Instant::now();
     lab.kill(1);
     runs_on(&lab, 0);
     let lost = client.stop().outage();
+    let back = files.wait_for(BETWEEN);
 
     println!("\n3. n2 returns: Failback=no, nothing moves");
     lab.boot(1);
@@ -68,11 +75,18 @@ fn main() {
     });
     runs_on(&lab, 0);
 
-    let (wrote, failed) = files.stop();
-    println!("\nWhat the client saw");
-    println!("  planned move  {:>6} ms without an answer at {ADDRESS}", moved.as_millis());
-    println!("  power loss    {:>6} ms", lost.as_millis());
-    println!("  files         {wrote} written and read back through Samba, {failed} tries failed");
+    let seen = files.stop();
+    println!("\nWhat the client saw   without an answer   without a file through Samba");
+    let row = |what: &str, answer: Duration, file: Duration| {
+        println!("  {what:<15} {:>16} ms {:>16} ms", answer.as_millis(), file.as_millis());
+    };
+    row("planned move", moved, seen.pause(moving, losing));
+    row("power loss", lost, seen.pause(losing, back));
+    println!(
+        "  {} files written and read back at {ADDRESS}, {} broken off and written again",
+        seen.good(),
+        seen.failed
+    );
     println!("\nWhat the journal of n1 says (hafailover history)");
     print!("{}", lab.node(0).run("hafailover history").text);
     let overlap = lab.overlap();
@@ -97,46 +111,4 @@ fn configure(lab: &Lab) {
 fn runs_on(lab: &Lab, n: usize) {
     let name = lab.node(n).name.clone();
     wait("the group", PATIENCE, || (lab.who_answers()? == name).then_some(()));
-}
-
-/// A client that writes a file through Samba and reads it back, again and again.
-struct Files {
-    end: Arc<AtomicBool>,
-    wrote: Arc<AtomicU32>,
-    failed: Arc<AtomicU32>,
-}
-
-impl Files {
-    fn start(namespace: &str) -> Files {
-        let files = Files {
-            end: Arc::new(AtomicBool::new(false)),
-            wrote: Arc::new(AtomicU32::new(0)),
-            failed: Arc::new(AtomicU32::new(0)),
-        };
-        let (end, wrote, failed) = (files.end.clone(), files.wrote.clone(), files.failed.clone());
-        let smb = format!(
-            "cd /tmp && ip netns exec {namespace} timeout 2 smbclient -N -t 1 //{ADDRESS}/share -c"
-        );
-        let file = format!("/tmp/hafailover-demo-{}", std::process::id());
-        std::thread::spawn(move || {
-            let mut n = 0;
-            while !end.load(Ordering::Relaxed) {
-                n += 1;
-                let back = try_sh(&format!(
-                    "echo {n} > {file}; {smb} 'put {file} demo; get demo {file}.back' \
-                     >/dev/null 2>&1 && cat {file}.back"
-                ));
-                let good = back.trim() == n.to_string();
-                if good { &wrote } else { &failed }.fetch_add(1, Ordering::Relaxed);
-                std::thread::sleep(Duration::from_millis(50));
-            }
-            sh(&format!("rm -f {file} {file}.back"));
-        });
-        files
-    }
-
-    fn stop(self) -> (u32, u32) {
-        self.end.store(true, Ordering::Relaxed);
-        (self.wrote.load(Ordering::Relaxed), self.failed.load(Ordering::Relaxed))
-    }
 }

@@ -15,46 +15,58 @@ mod troubles;
 use cluster::Cluster;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
     if std::env::args().any(|a| a == "--list") {
-        all().for_each(|(_, (name, _))| println!("{name}: test"));
+        all().iter().for_each(|told| println!("{}: test", told.name));
         return ExitCode::SUCCESS;
     }
     assert!(rustix::process::geteuid().is_root(), "the lab needs root: make test");
     let wanted = |name: &str| words.is_empty() || words.iter().any(|w| name.contains(w.as_str()));
-    let stories: Vec<_> = all().filter(|(_, (name, _))| wanted(name)).collect();
+    let mut stories = all();
+    stories.retain(|told| wanted(&told.name));
     harness::end_on_signals();
     if std::env::args().any(|a| a == "--hold") {
         return hold(words.iter().any(|w| w == "panic"));
     }
     let mut cluster: Option<Cluster> = None;
     let (mut passed, mut failed) = (0, Vec::new());
-    for (nodes, (name, story)) in stories {
-        let begun = Instant::now();
+    let (mut stage, mut after_fact) = (None, false);
+    for Told { name, suite, nodes, story } in stories {
+        if harness::rootfs::base(&suite).is_none() {
+            println!("test {name} ... ignored: there is no root file system of {suite}");
+            continue;
+        }
+        let mut begun = Instant::now();
+        let mut ready = Duration::ZERO;
         let result = catch_unwind(AssertUnwindSafe(|| {
-            if cluster.as_ref().is_some_and(|c| c.lab.nodes.len() != nodes) {
-                cluster = None;
+            if stage.replace((suite.clone(), nodes)) != Some((suite.clone(), nodes)) {
+                (cluster, after_fact) = (None, false);
             }
-            let cluster = cluster.get_or_insert_with(|| Cluster::of(nodes));
-            cluster.reset();
+            let cluster = cluster.get_or_insert_with(|| Cluster::of(nodes, &suite));
+            // The facts clear away after each other, and touch nothing else.
+            let fact = name.contains("fact_");
+            if !(std::mem::replace(&mut after_fact, fact) && fact) {
+                cluster.reset();
+            }
+            (ready, begun) = (begun.elapsed(), Instant::now());
             story(cluster);
         }));
-        let took = begun.elapsed().as_secs_f64();
+        let (ready, took) = (ready.as_secs_f64(), begun.elapsed().as_secs_f64());
         match result {
             Ok(()) => {
-                println!("test {name} ... ok ({took:.1} s)");
+                println!("test {name} ... ok ({took:.1} s, and {ready:.1} s before)");
                 passed += 1;
             }
             Err(_) => {
                 println!("test {name} ... FAILED ({took:.1} s)");
                 if let Some(cluster) = &cluster {
-                    cluster.dump();
+                    let _ = catch_unwind(AssertUnwindSafe(|| cluster.dump()));
                 }
                 // Whatever state it is in is no base for the next story.
-                cluster = None;
+                (cluster, after_fact) = (None, false);
                 failed.push(name);
             }
         }
@@ -67,22 +79,63 @@ fn main() -> ExitCode {
     if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// The lab itself first, then what systemd does, then what the program does; each with the number
-/// of nodes that it wants.
-fn all() -> impl Iterator<Item = (usize, &'static (&'static str, stories::Story))> {
-    let two = selftest::ALL
-        .iter()
-        .chain(facts::ALL)
-        .chain(stories::ALL)
-        .chain(restarts::ALL)
-        .chain(interleavings::ALL)
-        .chain(paths::OF_TWO);
-    two.map(|story| (2, story)).chain(paths::OF_THREE.iter().map(|story| (3, story)))
+/// A story with its stage: so many nodes of a Debian release.
+struct Told {
+    name: String,
+    suite: String,
+    nodes: usize,
+    story: stories::Story,
+}
+
+/// A newer systemd does some things otherwise: what may depend on it is told there as well.
+const NEWER: &str = "trixie";
+const ON_NEWER: &[&str] = &[
+    "fact_start_limit_runs_on_failure",
+    "fact_stop_ends_a_pending_restart",
+    "fact_start_in_a_shutdown_is_refused",
+    "both_nodes_start",
+    "move_there_and_back",
+    "stop_of_the_daemon_hands_over",
+    "poweroff_hands_over",
+    "reboot_hands_over_and_returns",
+    "power_loss_is_taken_over",
+    "power_loss_over_a_crossover_cable",
+    "links_one_after_the_other",
+    "all_links_at_once_and_heal",
+    "busy_mount_is_stuck_until_free",
+    "daemon_killed_is_back",
+    "daemon_killed_five_times_with_busy_mount",
+    "both_boot_with_samba_enabled",
+];
+
+/// The lab itself first, then what systemd does, then what the program does; last the newer one.
+fn all() -> Vec<Told> {
+    let own = harness::rootfs::suite();
+    let of_two =
+        [selftest::ALL, facts::ALL, stories::ALL, restarts::ALL, interleavings::ALL, paths::OF_TWO];
+    let two = of_two.into_iter().flatten().map(|story| (2, story));
+    let every = two.chain(paths::OF_THREE.iter().map(|story| (3, story)));
+    let told = |(nodes, (name, story)): (usize, &(&str, stories::Story))| Told {
+        name: name.to_string(),
+        suite: own.clone(),
+        nodes,
+        story: *story,
+    };
+    let mut all: Vec<Told> = every.map(told).collect();
+    if own != NEWER {
+        for name in ON_NEWER {
+            let same = all.iter().find(|t| t.name == *name).expect("a story of that name");
+            let (nodes, story) = (same.nodes, same.story);
+            let (name, suite) = (format!("{NEWER}/{name}"), NEWER.to_string());
+            all.push(Told { name, suite, nodes, story });
+        }
+    }
+    all
 }
 
 /// Boots a lab for a self-test, and lets it stand until somebody ends this process.
 fn hold(panics: bool) -> ExitCode {
-    let _lab = harness::Lab::new(1);
+    let _lab = harness::Lab::new(1, &harness::rootfs::suite());
     println!("booted");
     assert!(!panics, "as was asked for");
     loop {

@@ -28,8 +28,8 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// Boots so many nodes with the package installed.
-    pub fn new(nodes: usize) -> Lab {
+    /// Boots so many nodes of a Debian release with the package installed.
+    pub fn new(nodes: usize, suite: &str) -> Lab {
         sweep();
         while ENDING.load(Ordering::Relaxed) {
             std::thread::park();
@@ -38,7 +38,7 @@ impl Lab {
         let dir = PathBuf::from(format!("/tmp/hafailover-lab-{}", std::process::id()));
         std::fs::create_dir_all(&dir).expect("a directory for the lab");
         sh(&format!("mount -t tmpfs -o mode=755 tmpfs {}", dir.display()));
-        let base = rootfs::with_package(&dir);
+        let base = rootfs::with_package(&dir, suite);
         let disk = make_disk(&dir);
         let net = net::Net::new();
         let line = serial::NullModem::new();
@@ -46,15 +46,20 @@ impl Lab {
         let node = |n| Node::new(n, &dir, &base, &disk, (n < 2).then(|| line.device(n)));
         let nodes_off = (0..nodes).map(node).collect();
         let mut lab = Lab { nodes: nodes_off, line, net, dir, _remains: remains };
-        for n in 0..nodes {
-            lab.boot(n);
-        }
+        lab.boot_all(&(0..nodes).collect::<Vec<_>>());
         lab
     }
 
     pub fn boot(&mut self, n: usize) {
-        self.net.plug(n);
-        self.nodes[n].boot();
+        self.boot_all(&[n]);
+    }
+
+    pub fn boot_all(&mut self, nodes: &[usize]) {
+        for n in nodes {
+            self.net.plug(*n);
+            self.nodes[*n].power_on();
+        }
+        nodes.iter().for_each(|n| self.nodes[*n].wait_up());
     }
 
     /// Power loss: every process stands still before the links go, so that no daemon says goodbye,

@@ -46,7 +46,7 @@ impl Node {
         Node { name, n, root, stamps, disk, serial, cgroup, supervisor: None, leader: 0 }
     }
 
-    pub fn boot(&mut self) {
+    pub fn power_on(&mut self) {
         std::fs::create_dir_all(&self.cgroup).expect("a cgroup for the node");
         let enter = self.cgroup.join("cgroup.procs");
         let mut command = Command::new("sh");
@@ -68,6 +68,10 @@ impl Node {
         let log = std::fs::File::create(self.root.with_extension("console")).expect("a file");
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("a file")).stderr(log);
         self.supervisor = Some(command.spawn().expect("systemd-nspawn runs"));
+    }
+
+    /// Waits until the boot is over.
+    pub fn wait_up(&mut self) {
         let scope = self.cgroup.join("payload/init.scope/cgroup.procs");
         self.leader = wait("the node's PID 1", BOOT, || {
             std::fs::read_to_string(&scope).ok()?.lines().next()?.parse().ok()
@@ -81,7 +85,10 @@ impl Node {
     }
 
     pub fn is_up(&self) -> bool {
-        Path::new(&format!("/proc/{}", self.leader)).exists()
+        // Not by its number alone, which another process may have by now.
+        let scope = self.cgroup.join("payload/init.scope/cgroup.procs");
+        let processes = std::fs::read_to_string(scope).unwrap_or_default();
+        processes.lines().any(|l| l == self.leader.to_string())
     }
 
     /// Runs a shell command inside.
@@ -177,7 +184,7 @@ impl Node {
     }
 
     pub fn thaw(&self) {
-        std::fs::write(self.cgroup.join("cgroup.freeze"), "0").expect("thawed");
+        std::fs::write(self.cgroup.join("cgroup.freeze"), "0").expect("it is there");
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::{sh, try_sh};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 const CACHE: &str = "/var/cache/hafailover-lab";
 const PACKAGES: &str = "systemd,systemd-sysv,dbus,iproute2,procps,samba,e2fsprogs,psmisc,nftables";
@@ -21,27 +22,27 @@ pub fn suite() -> String {
     line.unwrap_or("bookworm").trim_matches('"').to_string()
 }
 
-/// A directory with the base system, for use as the lowest layer.
-fn base() -> PathBuf {
-    let name = format!("{}-{:08x}", suite(), recipe());
+/// A directory with the base system, for use as the lowest layer. `None`: it cannot be built here.
+pub fn base(suite: &str) -> Option<PathBuf> {
+    let name = format!("{suite}-{:08x}", recipe());
     let dir = Path::new(CACHE).join(name);
     if dir.join("etc/os-release").exists() {
-        return dir;
+        return Some(dir);
     }
     // mmdebstrap takes the sources of this machine, if they have the release, else its own.
-    println!("building the nodes' root file system ({}), once: about half a minute", suite());
+    println!("building the nodes' root file system ({suite}), once: about half a minute");
     let new = dir.with_extension("new");
     // Two labs at once: the second one waits, and finds it done.
-    sh(&format!(
-        "mkdir -p {CACHE}; exec 9>{CACHE}/lock; flock 9; test ! -e {2}/etc/os-release || exit 0; \
-         rm -rf {0}; mmdebstrap -q --variant=minbase --include={PACKAGES} {1} {0}; \
+    let mut built = Command::new("sh");
+    built.arg("-ec").arg(format!(
+        "mkdir -p {CACHE}; exec 9>{CACHE}/lock; flock 9; test ! -e {1}/etc/os-release || exit 0; \
+         rm -rf {0}; mmdebstrap -q --variant=minbase --include={PACKAGES} {suite} {0}; \
          rm -f {0}/etc/machine-id; mkdir -p {0}/var/log/journal; \
-         systemctl -q --root={0} disable {UNWANTED} 2>/dev/null || true; mv {0} {2}",
+         systemctl -q --root={0} disable {UNWANTED} 2>/dev/null || true; mv {0} {1}",
         new.display(),
-        suite(),
         dir.display()
     ));
-    dir
+    built.status().is_ok_and(|s| s.success()).then_some(dir)
 }
 
 /// FNV-1a of what the base is made of: another list is another base.
@@ -61,8 +62,8 @@ fn package() -> PathBuf {
 }
 
 /// Lower layers for the nodes, the package installed by dpkg in the upper one.
-pub fn with_package(dir: &Path) -> String {
-    let base = base();
+pub fn with_package(dir: &Path, suite: &str) -> String {
+    let base = base(suite).expect("the root file system can be built");
     let deb = package();
     let (up, work, root) = (dir.join("pkg"), dir.join("pkg-work"), dir.join("pkg-root"));
     let agent = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/debug/examples/agent");
