@@ -54,7 +54,9 @@ impl Setup {
     /// until they are stopped. And those whose files do not tell how.
     pub fn with_held(&self) -> (Setup, Vec<String>) {
         let (mut all, mut errors) = (self.clone(), Vec::new());
-        for name in token::list().into_iter().filter(|n| !self.groups.contains_key(n)) {
+        let held = |n: &GroupName| token::read(n).or(token::read_closed(n)).is_some();
+        let unknown = |n: &GroupName| !self.groups.contains_key(n) && held(n);
+        for name in token::list().into_iter().filter(unknown) {
             let target = target::read(Path::new("/"), &name);
             match target.and_then(|t| target::settle(&t, &self.settings)) {
                 Ok(group) => drop(all.groups.insert(name, group)),
