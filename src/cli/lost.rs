@@ -92,9 +92,7 @@ pub fn run(_args: Args) -> ExitCode {
         let words = format!("the daemon is lost; it is stopped here within {} s", bound.as_secs());
         say(What::GuardStops, group, words);
     }
-    super::tell(
-        "hafailover lost: all groups are stopped, also members that run without a token".into(),
-    );
+    super::tell("hafailover lost: all groups are stopped, also members that run without a token");
     let left_of_it = bound.saturating_sub(clock::now().since(began));
     let left = match stop_all(&held, managed, left_of_it) {
         Ok(results) => results,

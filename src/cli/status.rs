@@ -164,11 +164,13 @@ fn group_lines(out: &mut String, view: &View, group: &GroupView) {
 
 /// Another node's part. Heartbeats say what it holds, not the state of each member.
 fn there(node: &GroupNodeView) -> String {
+    if node.phase == Phase::Unknown {
+        return "not known".into();
+    }
     let phase = format!("{:?}", node.phase).to_lowercase();
     let held = match node.held {
         Held::Yes => ", held",
         Held::No => "",
-        Held::Unknown if node.phase == Phase::Unknown => "",
         Held::Unknown => ", perhaps held",
     };
     let members = if node.held == Held::No { "" } else { "; its members: hafailover status there" };
@@ -207,6 +209,6 @@ mod tests {
         assert_eq!(at(Phase::Running, Held::Yes), format!("running, held{members}"));
         assert_eq!(at(Phase::Stopped, Held::No), "stopped");
         assert_eq!(at(Phase::Stopped, Held::Unknown), format!("stopped, perhaps held{members}"));
-        assert_eq!(at(Phase::Unknown, Held::Unknown), format!("unknown{members}"));
+        assert_eq!(at(Phase::Unknown, Held::Unknown), "not known");
     }
 }

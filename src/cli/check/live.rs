@@ -68,3 +68,45 @@ pub fn differences(view: &View, findings: &mut Findings) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::name::{BootId, GroupName, NodeId, Session};
+    use crate::core::policy::{Failback, GroupPolicy};
+    use crate::core::time::Instant;
+    use crate::core::{Boot, Core};
+
+    const CONFIG: &str = "[cluster]\nname = \"x\"\n[[node]]\nname = \"n1\"\n[[node]]\n\
+                          name = \"n2\"\n[[link]]\ntype = \"udp\"\ninterface = \"e\"\n";
+
+    #[test]
+    fn a_node_with_other_files_is_named() {
+        let settings = crate::config::load::parse(CONFIG, "h.toml", "n1").expect("good");
+        let time = Duration::from_secs(1);
+        let policy = GroupPolicy {
+            nodes: vec![NodeId(0), NodeId(1)],
+            failback: Failback::No,
+            retries: 1,
+            retry_window: time,
+            quarantine: time,
+            stop_budget: time,
+            start_budget: time,
+            fingerprint: 1,
+        };
+        let policy = settings.policy([(GroupName("files".into()), policy)]);
+        let boot = Boot { session: Session(1), boot: BootId(1), record: None };
+        let mut view = Core::new(Instant(1), boot, policy).0.view(Instant(1));
+        let found = |view: &View| {
+            let mut findings = Findings::default();
+            differences(view, &mut findings);
+            findings.0.into_iter().map(|(_, words)| words).collect::<Vec<_>>().join("\n")
+        };
+        assert_eq!(found(&view), "");
+        view.nodes[1].same_settings = false;
+        view.groups[0].nodes[1].differs = true;
+        let said = found(&view);
+        assert!(said.contains("n2 has another hafailover.toml"), "{said}");
+        assert!(said.contains("n2 has other unit files for files"), "{said}");
+    }
+}

@@ -29,7 +29,8 @@ pub async fn listen(shared: Rc<Shared>) {
         tokio::task::spawn_local(super::hold(shared.clone()));
         all_changed(&shared);
         tokio::select! {
-            () = follow(&shared, &mut signals) => *shared.bus.borrow_mut() = None,
+            // Calls go to a name, whoever has it: they wait for a lost connection only.
+            good = follow(&shared, &mut signals) => if !good { *shared.bus.borrow_mut() = None },
             () = silent(&shared, &new) => *shared.bus.borrow_mut() = None,
             // Calls go on over the private socket until the bus is back.
             () = tokio::time::sleep(BACK_TO_BUS), if new.is_private() => {}
@@ -55,7 +56,8 @@ fn all_changed(shared: &Shared) {
     names.iter().for_each(|name| shared.mark(name));
 }
 
-async fn follow(shared: &Rc<Shared>, signals: &mut bus::Signals) {
+/// Until the connection is lost (false), or somebody else is to be believed (true).
+async fn follow(shared: &Rc<Shared>, signals: &mut bus::Signals) -> bool {
     while let Some(told) = signals.next().await {
         let message = match told {
             Told::Signal(message) => message,
@@ -96,12 +98,13 @@ async fn follow(shared: &Rc<Shared>, signals: &mut bus::Signals) {
                 let owner: Result<(String, String, String), _> = body.deserialize();
                 let back = owner.is_ok_and(|(_, _, new)| !new.is_empty());
                 if back {
-                    return;
+                    return true;
                 }
             }
             _ => {}
         }
     }
+    false
 }
 
 /// The group of a unit, and the unit's name there, which may be an alias.
