@@ -1,0 +1,439 @@
+//! What can go wrong, and what people do: every way in which a state may go on other than by
+//! itself. Each costs one of the run's faults.
+
+use crate::step::{End, Step};
+use crate::watch::pair;
+use crate::world::{Cluster, MS, State, What, way};
+use hafailover::core::heartbeat::Held;
+use hafailover::core::name::{LinkId, NodeId};
+use hafailover::core::policy::Policy;
+use hafailover::core::{Command, Event, Hand, Terminate};
+use std::fmt;
+use std::sync::Arc;
+
+/// Milliseconds of model time that matter: within `deadtime`, just over it, over everything.
+const SHORT: u64 = 200;
+const OVER: u64 = 550;
+const LONG: u64 = 1400;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The frames that would arrive now never do.
+    Lose,
+    /// They arrive so many milliseconds later.
+    Late(u64),
+    /// They arrive, and again later, if the receiver is then another daemon.
+    Copy(u64),
+    /// These directions are cut, for so many milliseconds or until mended.
+    Cut(u64, Option<u64>),
+    Mend,
+    Power {
+        n: usize,
+        back: Option<u64>,
+        written: bool,
+        carrier: bool,
+    },
+    /// Power loss, and the machine comes back without its disk.
+    Reinstall {
+        n: usize,
+        back: u64,
+    },
+    Kill {
+        n: usize,
+        back: Option<u64>,
+        written: bool,
+    },
+    Freeze {
+        n: usize,
+        lasts: Option<u64>,
+    },
+    Thaw(usize),
+    /// The job that ends now fails, its answer is lost, or it takes so much longer.
+    Job(End),
+    SlowJob(u64),
+    /// A stop fails again and again, until mended.
+    Stuck,
+    DiskFails,
+    Dies(usize),
+    Stray(usize),
+    TokenLost(usize),
+    Ask(usize, Command),
+    StopByHand(usize),
+    Terminate(usize, Terminate),
+    Disable(usize),
+}
+
+/// Kinds of faults, to be taken together in a plan.
+pub mod kind {
+    pub const FRAMES: u32 = 1;
+    pub const CUT: u32 = 2;
+    pub const POWER: u32 = 4;
+    pub const DAEMON: u32 = 8;
+    pub const FREEZE: u32 = 16;
+    pub const JOB: u32 = 32;
+    pub const DISK: u32 = 64;
+    pub const UNITS: u32 = 128;
+    pub const MOVE: u32 = 256;
+    pub const PEOPLE: u32 = 512;
+    pub const TERMINATE: u32 = 1024;
+    pub const REINSTALL: u32 = 2048;
+    pub const ALL: u32 = 4095;
+}
+
+/// Every fault of those kinds that can happen before the next event of this state.
+pub fn all(cluster: &Cluster, state: &State, last: usize, kinds: u32) -> Vec<Fault> {
+    let has = |k: u32| kinds & k != 0;
+    let mut faults = Vec::new();
+    if let Some(item) = state.queue.first().filter(|_| state.next().is_some_and(|n| n.2)) {
+        at_item(state, &item.what, item.node, &has, &mut faults);
+    }
+    if has(kind::CUT) {
+        cuts(cluster, state, &mut faults);
+    }
+    let next = state.next().map(|n| n.1);
+    for n in (0..state.nodes.len()).filter(|n| *n == last || Some(*n) == next) {
+        at_node(state, n, &has, &mut faults);
+    }
+    faults
+}
+
+fn at_item(state: &State, what: &What, n: usize, has: &impl Fn(u32) -> bool, to: &mut Vec<Fault>) {
+    if state.nodes[n].frozen {
+        return;
+    }
+    match what {
+        What::Frames { copy_for: None, .. } if has(kind::FRAMES) => {
+            to.extend([Fault::Lose, Fault::Late(60), Fault::Late(OVER), Fault::Copy(OVER)]);
+        }
+        What::JobEnds { work, .. } if has(kind::JOB) => {
+            to.extend([Fault::Job(End::Fails), Fault::Job(End::Lost), Fault::SlowJob(OVER)]);
+            if work.stop {
+                to.push(Fault::Stuck);
+            }
+        }
+        What::Persisted { .. } if has(kind::DISK) => to.push(Fault::DiskFails),
+        _ => {}
+    }
+}
+
+fn cuts(cluster: &Cluster, state: &State, to: &mut Vec<Fault>) {
+    let (nodes, links) = (state.nodes.len(), cluster.policies[0].links.len());
+    if state.cut != 0 {
+        to.push(Fault::Mend);
+    }
+    let mut masks = Vec::new();
+    let both = |l, a, b| way(l, a, b) | way(l, b, a);
+    for a in 0..nodes {
+        for b in (0..nodes).filter(|b| *b != a) {
+            masks.push((0..links).map(|l| way(l, a, b)).sum());
+            if a < b {
+                masks.push((0..links).map(|l| both(l, a, b)).sum());
+                masks.extend((0..links).filter(|_| links > 1).map(|l| both(l, a, b)));
+            }
+        }
+    }
+    for n in (0..nodes).filter(|_| nodes > 2) {
+        let others = (0..nodes).filter(|o| *o != n);
+        masks.push(others.map(|o| (0..links).map(|l| both(l, n, o)).sum::<u64>()).sum());
+    }
+    for mask in masks.into_iter().filter(|m| state.cut & m != *m) {
+        to.extend([None, Some(OVER)].map(|lasts| Fault::Cut(mask, lasts)));
+    }
+}
+
+fn at_node(state: &State, n: usize, has: &impl Fn(u32) -> bool, to: &mut Vec<Fault>) {
+    let node = &state.nodes[n];
+    if node.frozen {
+        if has(kind::FREEZE) {
+            to.push(Fault::Thaw(n));
+        }
+        return;
+    }
+    if node.core.is_none() {
+        return;
+    }
+    let writes: &[bool] = if node.writing.is_some() { &[false, true] } else { &[false] };
+    for written in writes.iter().copied() {
+        if has(kind::POWER) {
+            let power = |back, carrier| Fault::Power { n, back, written, carrier };
+            to.extend([None, Some(SHORT), Some(LONG)].map(|back| power(back, false)));
+            to.push(power(None, true));
+        }
+        if has(kind::DAEMON) {
+            let backs = [None, Some(50), Some(OVER)];
+            to.extend(backs.map(|back| Fault::Kill { n, back, written }));
+        }
+    }
+    if has(kind::REINSTALL) {
+        to.push(Fault::Reinstall { n, back: LONG });
+    }
+    if has(kind::FREEZE) {
+        let lasts = [None, Some(SHORT), Some(OVER), Some(LONG)];
+        to.extend(lasts.map(|lasts| Fault::Freeze { n, lasts }));
+    }
+    units(state, n, has, to);
+    people(state, n, has, to);
+}
+
+fn units(state: &State, n: usize, has: &impl Fn(u32) -> bool, to: &mut Vec<Fault>) {
+    let units = &state.nodes[n].units[0];
+    if has(kind::UNITS) {
+        if units.running && units.job.is_none() {
+            to.push(Fault::Dies(n));
+        }
+        if units.token.is_some() && units.job.is_none() {
+            to.push(Fault::TokenLost(n));
+        }
+        if !units.on() && units.job.is_none() {
+            to.push(Fault::Stray(n));
+        }
+        to.push(Fault::StopByHand(n));
+        if !state.nodes[n].disabled {
+            to.push(Fault::Disable(n));
+        }
+    }
+}
+
+fn people(state: &State, n: usize, has: &impl Fn(u32) -> bool, to: &mut Vec<Fault>) {
+    let node = &state.nodes[n];
+    let Some(core) = &node.core else { return };
+    let group = || crate::setup::group();
+    let me = NodeId(n as u8);
+    if has(kind::MOVE) {
+        to.push(Fault::Ask(n, Command::Move { group: group(), to: None }));
+    }
+    if has(kind::PEOPLE) {
+        let view = core.view(hafailover::core::time::Instant(state.now.max(core.next_wake().0)));
+        to.push(Fault::Ask(n, Command::Standby { node: me, on: true }));
+        let standby = view.nodes.iter().find(|v| v.standby);
+        to.extend(standby.map(|v| Fault::Ask(n, Command::Standby { node: v.id, on: false })));
+        to.push(Fault::Ask(n, Command::Maintenance { group: None, on: !view.maintenance }));
+        to.push(Fault::Ask(n, Command::Clear { group: group() }));
+        let stuck = view.groups.iter().any(|g| g.held == Held::Yes && !g.holders.is_empty());
+        if stuck {
+            to.push(Fault::Ask(n, Command::Retry { group: group() }));
+        }
+        if view.groups.iter().any(|g| !g.strays.is_empty()) {
+            to.push(Fault::Ask(n, Command::Adopt { group: group() }));
+        }
+        let lost = |v: &&hafailover::core::view::NodeView| {
+            use hafailover::core::view::Presence::{Silent, Unseen};
+            matches!(v.presence, Silent | Unseen)
+        };
+        let lost = view.nodes.iter().filter(lost);
+        to.extend(lost.map(|v| Fault::Ask(n, Command::ConfirmDown { node: v.id })));
+    }
+    if has(kind::TERMINATE) && node.going.is_none() {
+        let kinds = [Terminate::Stop, Terminate::Restart, Terminate::Shutdown];
+        to.extend(kinds.map(|k| Fault::Terminate(n, k)));
+    }
+}
+
+impl Step<'_> {
+    /// The fault happens now, before the next event.
+    pub fn fault(&mut self, fault: &Fault) {
+        crate::situations::faulting(&self.state, fault);
+        let first = self.state.ghost.faults == 0;
+        self.state.ghost.faults += 1;
+        self.state.ghost.begun = 0;
+        self.state.ghost.hands_off = false;
+        self.loud = true;
+        self.note(self.node, || format!("> {fault}"));
+        match fault {
+            Fault::Lose | Fault::Late(_) | Fault::Copy(_) | Fault::SlowJob(_) => self.delay(fault),
+            Fault::Cut(mask, lasts) => self.cut(*mask, *lasts),
+            Fault::Mend => self.state.cut = 0,
+            Fault::Power { n, back, written, carrier } => {
+                self.write(*n, *written);
+                self.power_off(*n);
+                self.back(*n, *back);
+                if *carrier {
+                    self.carrier(*n);
+                }
+            }
+            Fault::Reinstall { n, back } => {
+                self.power_off(*n);
+                Arc::make_mut(&mut self.state.nodes[*n]).disk = None;
+                self.state.ghost.nodes[*n].reinstalled = true;
+                self.back(*n, Some(*back));
+            }
+            Fault::Kill { n, back, written } => {
+                self.write(*n, *written);
+                self.end_daemon(*n);
+                self.back(*n, *back);
+                match back {
+                    Some(50) => self.state.ghost.hands_off = first && self.at_rest(),
+                    _ => self.state.ghost.absent |= 1 << n,
+                }
+            }
+            Fault::Freeze { n, lasts } => self.freeze(*n, *lasts),
+            Fault::Thaw(n) => {
+                let now = self.state.now;
+                self.state.push(now, *n, What::Thaw, 36);
+            }
+            Fault::Job(end) => self.go_with(*end),
+            Fault::Stuck => {
+                let item = self.state.queue[0].clone();
+                self.units(item.node, 0, |u| u.stuck = true);
+            }
+            Fault::DiskFails => {
+                let item = self.state.queue.remove(0);
+                self.state.now = self.state.now.max(item.at);
+                if let What::Persisted { ticket, .. } = item.what {
+                    self.persisted(item.node, ticket, Err("no space left".into()));
+                }
+            }
+            Fault::Dies(n) => self.unit(*n, |u| u.dead = true),
+            Fault::TokenLost(n) => self.unit(*n, |u| u.token = None),
+            Fault::Stray(n) => self.unit(*n, |u| (u.running, u.stray) = (true, true)),
+            Fault::Ask(n, command) => self.ask(*n, command),
+            Fault::StopByHand(n) => {
+                let group = crate::setup::group();
+                let unit = group.unit();
+                self.tell(*n, Event::ByHand { group, unit, verb: Hand::StopTarget });
+            }
+            Fault::Terminate(n, kind) => self.terminate(*n, *kind),
+            Fault::Disable(n) => {
+                let policy = &self.cluster.policies[*n];
+                let policy = Policy { groups: Default::default(), ..policy.clone() };
+                Arc::make_mut(&mut self.state.nodes[*n]).disabled = true;
+                self.tell(*n, Event::Reconfigured { policy: Box::new(policy) });
+            }
+        }
+        crate::situations::faulted(&mut self.state, fault);
+    }
+
+    fn delay(&mut self, fault: &Fault) {
+        let mut item = self.state.queue.remove(0);
+        let by = match fault {
+            Fault::Late(by) | Fault::SlowJob(by) => *by,
+            Fault::Copy(by) => {
+                self.state.queue.insert(0, item.clone());
+                let life = self.state.nodes[item.node].life;
+                if let What::Frames { copy_for, .. } = &mut item.what {
+                    *copy_for = Some(life);
+                }
+                item.number ^= 37;
+                *by
+            }
+            _ => return,
+        };
+        self.state.push(item.at + by * MS, item.node, item.what, item.number);
+    }
+
+    fn cut(&mut self, mask: u64, lasts: Option<u64>) {
+        self.state.cut |= mask;
+        let (nodes, links) = (self.state.nodes.len(), self.cluster.policies[0].links.len());
+        for a in 0..nodes {
+            for b in a + 1..nodes {
+                if !self.state.joined(a, b, links) {
+                    self.state.ghost.parted |= pair(a, b);
+                }
+            }
+        }
+        if let Some(lasts) = lasts {
+            let at = self.state.now + lasts * MS;
+            self.state.push(at, 0, What::Heal { mask }, 35 ^ mask << 8);
+        }
+    }
+
+    /// The group runs, and nobody is at work at it.
+    fn at_rest(&self) -> bool {
+        let busy =
+            |i: &crate::world::Item| matches!(i.what, What::Start { .. } | What::Stop { .. });
+        let well = |n: &Arc<crate::world::Node>| n.units[0].running && n.units[0].job.is_none();
+        self.state.nodes.iter().any(well) && !self.state.queue.iter().any(busy)
+    }
+
+    /// What was on its way to the disk got there.
+    fn write(&mut self, n: usize, written: bool) {
+        let node = Arc::make_mut(&mut self.state.nodes[n]);
+        if let Some((_, record)) = node.writing.take()
+            && written
+        {
+            node.disk = Some(record);
+        }
+    }
+
+    fn back(&mut self, n: usize, back: Option<u64>) {
+        if let Some(back) = back {
+            let life = self.state.nodes[n].life;
+            self.state.push(self.state.now + back * MS, n, What::Boot { life }, 34);
+        }
+    }
+
+    /// A crossover cable: the others see their end go dark.
+    fn carrier(&mut self, n: usize) {
+        for other in (0..self.state.nodes.len()).filter(|o| *o != n) {
+            let life = self.state.nodes[other].life;
+            let why = "no carrier".to_string();
+            let event = Arc::new(Event::Link { link: LinkId(0), usable: false, why });
+            self.state.push(self.state.now, other, What::Tell { life, event }, 38);
+        }
+    }
+
+    fn freeze(&mut self, n: usize, lasts: Option<u64>) {
+        let node = Arc::make_mut(&mut self.state.nodes[n]);
+        node.frozen = true;
+        node.settle(node.anchor);
+        match lasts {
+            Some(SHORT) => {}
+            _ => self.state.ghost.absent |= 1 << n,
+        }
+        if let Some(lasts) = lasts {
+            self.state.push(self.state.now + lasts * MS, n, What::Thaw, 36);
+        }
+    }
+
+    fn unit(&mut self, n: usize, change: impl FnOnce(&mut crate::world::Units)) {
+        self.units(n, 0, change);
+        let life = self.state.nodes[n].life;
+        let at = self.state.now + crate::world::LOOK;
+        self.state.push(at, n, What::Observe { life, group: 0 }, 33);
+    }
+
+    fn ask(&mut self, n: usize, command: &Command) {
+        if let Command::ConfirmDown { node } = command {
+            let down = &self.state.nodes[usize::from(node.0)];
+            if down.core.is_some() || down.units.iter().any(|u| u.on()) {
+                self.state.ghost.absent |= 1 << node.0;
+            }
+        }
+        let operator = matches!(command, Command::Retry { .. } | Command::Clear { .. });
+        self.state.ghost.nodes[n].maintenance &= !operator;
+        self.state.ghost.nodes[n].waits += 1;
+        let request = u64::from(self.state.ghost.faults);
+        self.tell(n, Event::Asked { request, by: "root".into(), command: command.clone() });
+    }
+
+    fn terminate(&mut self, n: usize, kind: Terminate) {
+        Arc::make_mut(&mut self.state.nodes[n]).going = Some(kind);
+        self.tell(n, Event::Terminate { kind });
+        if kind == Terminate::Shutdown {
+            let life = self.state.nodes[n].life;
+            let event = Arc::new(Event::Terminate { kind: Terminate::Restart });
+            self.state.push(self.state.now + 300 * MS, n, What::Tell { life, event }, 39);
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::Cut(mask, lasts) => {
+                write!(f, "cut")?;
+                for link in 0..3 {
+                    for (from, to) in (0..3).flat_map(|a| (0..3).map(move |b| (a, b))) {
+                        if from != to && mask & way(link, from, to) != 0 {
+                            write!(f, " {link}:n{}>n{}", from + 1, to + 1)?;
+                        }
+                    }
+                }
+                lasts.map_or(Ok(()), |ms| write!(f, " for {ms} ms"))
+            }
+            Fault::Job(End::Fails) => f.write_str("the job fails"),
+            Fault::Job(_) => f.write_str("the job's answer is lost"),
+            other => write!(f, "{other:?}"),
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! The shipped core under a model checker: every fault at every moment of a run, up to a number
+//! of faults, and all that comes of it. `make model` goes deeper: `--deep`, and `--seconds N` to
+//! end each search after that long. A word searches only the plans whose name has it.
+
+mod canon;
+mod fault;
+mod mend;
+mod search;
+mod setup;
+mod situations;
+mod step;
+mod watch;
+mod world;
+
+use search::{Search, minimise, replay};
+use setup::Plan;
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Of what breaks in one search, so many are shown.
+const SHOWN: usize = 8;
+
+fn main() {
+    canon::check();
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let deep = args.iter().any(|a| a == "--deep");
+    let seconds = args.iter().position(|a| a == "--seconds").and_then(|n| args.get(n + 1));
+    let limit = seconds.map_or(u64::MAX, |s| s.parse().expect("--seconds takes a number"));
+    let word = args.first().filter(|a| !a.starts_with('-'));
+    // A panic of the core is a finding: it is told with its path, not by the thread that met it.
+    std::panic::set_hook(Box::new(|_| {}));
+    let mut broken = BTreeSet::new();
+    for plan in setup::plans(deep) {
+        if word.is_none_or(|w| plan.name.contains(w.as_str())) {
+            broken.extend(explore(&plan, limit));
+        }
+    }
+    for name in watch::NAMES {
+        println!("{name} {}", if broken.contains(name) { "BROKEN" } else { "held" });
+    }
+    let mut missing = false;
+    for (situation, words) in situations::ALL {
+        let reached = situations::reached(*situation);
+        missing |= !reached;
+        println!("{} {words}", if reached { "reached" } else { "NOT REACHED" });
+    }
+    let whole = word.is_none() && !deep;
+    if !broken.is_empty() || (missing && whole) {
+        std::process::exit(1);
+    }
+}
+
+fn explore(plan: &Plan, limit: u64) -> BTreeSet<&'static str> {
+    let search = Search::new(plan, limit);
+    let threads = std::thread::available_parallelism().map_or(2, usize::from).min(2);
+    search.run(threads);
+    let get = |n: &AtomicU64| n.load(Ordering::Relaxed);
+    println!(
+        "{}: {} faults, {} states, depth {}, {} ends, {:.0} s{}",
+        plan.name,
+        plan.faults.len(),
+        get(&search.states),
+        get(&search.depth),
+        get(&search.settled),
+        search.began.elapsed().as_secs_f64(),
+        if search.cut_short.load(Ordering::Relaxed) { ", not finished" } else { "" },
+    );
+    let mut found = search.found.lock().expect("the search is over").clone();
+    found.sort_by_key(|f| (f.path.len(), f.path.iter().map(|p| p.0).sum::<u32>()));
+    for found in found.iter().take(SHOWN) {
+        let found = minimise(plan, found);
+        println!("BROKEN {}: {}", found.broken.name, found.broken.words);
+        let (trace, _) = replay(plan, &found.path, found.after);
+        trace.iter().for_each(|line| println!("    {line}"));
+    }
+    found.iter().map(|f| f.broken.name).collect()
+}

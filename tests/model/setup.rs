@@ -1,0 +1,156 @@
+//! Clusters to explore: their settings, their first state, and which faults are tried on them.
+
+use crate::fault::kind::*;
+use crate::step::Step;
+use crate::watch::Ghost;
+use crate::world::{Cluster, MS, Node, State, What};
+use hafailover::core::name::{GroupName, NodeId};
+use hafailover::core::policy::{Failback, GroupPolicy, OnLost, OnSilence, Policy, Safety, Timing};
+use hafailover::core::time::Duration;
+use std::sync::Arc;
+
+pub fn group() -> GroupName {
+    GroupName("files".into())
+}
+
+/// One search.
+#[derive(Clone)]
+pub struct Plan {
+    pub name: &'static str,
+    pub nodes: usize,
+    pub links: usize,
+    pub failback: Failback,
+    pub last_link: OnSilence,
+    pub stop_budget: u64,
+    /// Members run on every node before any daemon starts.
+    pub strays: bool,
+    /// It begins with a cluster at rest, not with its first start.
+    pub warm: bool,
+    /// How many milliseconds lie between the starts of the nodes.
+    pub apart: u64,
+    /// Faults happen between any two events, not only where something is decided.
+    pub dense: bool,
+    /// The kinds of the first fault, of the second, and so on.
+    pub faults: &'static [u32],
+}
+
+const TWO: Plan = Plan {
+    name: "",
+    nodes: 2,
+    links: 2,
+    failback: Failback::No,
+    last_link: OnSilence::Hold,
+    stop_budget: 1000,
+    strays: false,
+    warm: false,
+    apart: 0,
+    dense: false,
+    faults: &[],
+};
+
+const WARM: Plan = Plan { warm: true, apart: 35, ..TWO };
+const THREE: Plan = Plan { nodes: 3, links: 1, ..TWO };
+
+pub fn plans(deep: bool) -> Vec<Plan> {
+    const CRASH: u32 = POWER | DAEMON;
+    let plan = |name, base: Plan, faults: &'static [u32]| Plan { name, faults, ..base };
+    let mut plans = vec![
+        plan("any fault", Plan { dense: true, ..TWO }, &[ALL]),
+        plan("any fault, strays everywhere", Plan { strays: true, ..TWO }, &[ALL]),
+        plan("any fault, three nodes", THREE, &[ALL]),
+        plan("a job, then", TWO, &[JOB, CRASH | FREEZE | JOB]),
+        plan("a move, then", WARM, &[MOVE, CRASH | FREEZE | JOB | DISK]),
+        plan("a move, a job, a crash", WARM, &[MOVE, JOB, CRASH]),
+        plan("a cut, then", WARM, &[CUT, CRASH | REINSTALL]),
+        plan("a crash, then", WARM, &[CRASH | REINSTALL, CUT]),
+        plan("a freeze, then", WARM, &[FREEZE, FREEZE | CUT]),
+        plan("going away, then", WARM, &[TERMINATE, CRASH | JOB]),
+        plan("people", WARM, &[PEOPLE | UNITS, PEOPLE | MOVE]),
+        plan("frames, then", WARM, &[FRAMES, CRASH]),
+    ];
+    if deep {
+        plans = vec![
+            plan(
+                "any fault, failback",
+                Plan { failback: Failback::Yes, dense: true, ..TWO },
+                &[ALL],
+            ),
+            plan("any fault, short stops", Plan { stop_budget: 100, dense: true, ..TWO }, &[ALL]),
+            plan("any fault, one link", Plan { links: 1, dense: true, ..TWO }, &[ALL]),
+            plan("any fault, three nodes", Plan { dense: true, ..THREE }, &[ALL]),
+            plan("any two", WARM, &[ALL, ALL]),
+            plan(
+                "any two, the last link gambled",
+                Plan { last_link: OnSilence::Takeover, ..WARM },
+                &[ALL, ALL],
+            ),
+            plan("any two, three nodes", Plan { warm: true, apart: 35, ..THREE }, &[ALL, ALL]),
+            plan("any two from the start", TWO, &[ALL, ALL]),
+            plan("any three", WARM, &[ALL, ALL, ALL]),
+        ];
+    }
+    plans
+}
+
+impl Plan {
+    pub fn cluster(&self) -> Cluster {
+        let ms = Duration::from_millis;
+        let group_policy = GroupPolicy {
+            nodes: (0..self.nodes).map(|n| NodeId(n as u8)).collect(),
+            failback: self.failback,
+            retries: 1,
+            retry_window: ms(1500),
+            quarantine: ms(1500),
+            stop_budget: ms(self.stop_budget),
+            start_budget: ms(1000),
+            fingerprint: 7,
+        };
+        let policy = |n: usize| Policy {
+            me: NodeId(n as u8),
+            nodes: (1..=self.nodes).map(|n| format!("n{n}")).collect(),
+            links: (0..self.links).map(|l| format!("link{l}")).collect(),
+            timing: Timing {
+                keepalive: ms(100),
+                warntime: ms(250),
+                deadtime: ms(400),
+                initdead: ms(800),
+                restart_bound: ms(500),
+            },
+            safety: Safety {
+                silence: OnSilence::Takeover,
+                unseen: OnSilence::Takeover,
+                last_link: self.last_link,
+                on_lost: OnLost::Leave,
+                guard_bound: ms(2000),
+            },
+            fingerprint: 1,
+            groups: [(group(), group_policy.clone())].into(),
+        };
+        Cluster { policies: (0..self.nodes).map(policy).collect(), names: vec![group()] }
+    }
+
+    pub fn first(&self) -> State {
+        let mut node = Node::new(1);
+        (node.units[0].running, node.units[0].stray) = (self.strays, self.strays);
+        let mut state = State {
+            now: 10_000_000_000,
+            nodes: vec![Arc::new(node); self.nodes],
+            queue: Vec::new(),
+            cut: 0,
+            ghost: Ghost::new(self.nodes, 1),
+            mended: 0,
+        };
+        for n in 0..self.nodes {
+            state.push(state.now + n as u64 * self.apart * MS, n, What::Boot { life: 0 }, 34);
+        }
+        if !self.warm {
+            return state;
+        }
+        let cluster = self.cluster();
+        let end = state.now + 1500 * MS;
+        let mut step = Step::new(&cluster, state, false);
+        while step.state.now < end && step.go() {}
+        assert!(step.state.nodes[0].units[0].running, "a cluster at rest runs its group");
+        step.state
+    }
+}
