@@ -77,7 +77,8 @@ pub mod kind {
     pub const PEOPLE: u32 = 512;
     pub const TERMINATE: u32 = 1024;
     pub const REINSTALL: u32 = 2048;
-    pub const ALL: u32 = 4095;
+    pub const STUCK: u32 = 4096;
+    pub const ALL: u32 = 8191;
 }
 
 /// Every fault of those kinds that can happen before the next event of this state.
@@ -107,10 +108,11 @@ fn at_item(state: &State, what: &What, n: usize, has: &impl Fn(u32) -> bool, to:
         }
         What::JobEnds { work, .. } if has(kind::JOB) => {
             to.extend([Fault::Job(End::Fails), Fault::Job(End::Lost), Fault::SlowJob(OVER)]);
-            if work.stop {
-                to.push(Fault::Stuck);
-            }
         }
+        _ => {}
+    }
+    match what {
+        What::JobEnds { work, .. } if work.stop && has(kind::STUCK) => to.push(Fault::Stuck),
         What::Persisted { .. } if has(kind::DISK) => to.push(Fault::DiskFails),
         _ => {}
     }
@@ -237,6 +239,7 @@ impl Step<'_> {
         self.state.ghost.faults += 1;
         self.state.ghost.begun = 0;
         self.state.ghost.hands_off = false;
+        self.state.ghost.bereft = false;
         self.loud = true;
         self.note(self.node, || format!("> {fault}"));
         match fault {
@@ -244,6 +247,7 @@ impl Step<'_> {
             Fault::Cut(mask, lasts) => self.cut(*mask, *lasts),
             Fault::Mend => self.state.cut = 0,
             Fault::Power { n, back, written, carrier } => {
+                self.state.ghost.bereft = first && back.is_none() && self.at_rest();
                 self.write(*n, *written);
                 self.power_off(*n);
                 self.back(*n, *back);
@@ -341,7 +345,10 @@ impl Step<'_> {
     fn at_rest(&self) -> bool {
         let busy =
             |i: &crate::world::Item| matches!(i.what, What::Start { .. } | What::Stop { .. });
-        let well = |n: &Arc<crate::world::Node>| n.units[0].running && n.units[0].job.is_none();
+        let well = |n: &Arc<crate::world::Node>| {
+            let units = &n.units[0];
+            units.running && !units.dead && units.token.is_some() && units.job.is_none()
+        };
         self.state.nodes.iter().any(well) && !self.state.queue.iter().any(busy)
     }
 
@@ -399,11 +406,11 @@ impl Step<'_> {
                 self.state.ghost.absent |= 1 << node.0;
             }
         }
-        let operator = matches!(command, Command::Retry { .. } | Command::Clear { .. });
-        self.state.ghost.nodes[n].maintenance &= !operator;
+        self.commanded = matches!(command, Command::Retry { .. } | Command::Clear { .. });
         self.state.ghost.nodes[n].waits += 1;
         let request = u64::from(self.state.ghost.faults);
         self.tell(n, Event::Asked { request, by: "root".into(), command: command.clone() });
+        self.commanded = false;
     }
 
     fn terminate(&mut self, n: usize, kind: Terminate) {

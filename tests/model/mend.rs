@@ -16,6 +16,7 @@ impl Step<'_> {
         self.state.mended += 1;
         self.state.ghost.begun = 0;
         self.state.ghost.hands_off = false;
+        self.state.ghost.bereft = false;
         self.loud = true;
         if self.state.mended == 1 { self.repair() } else { self.operate() }
     }
@@ -58,7 +59,6 @@ impl Step<'_> {
                 }
             }
             let shown = view.groups.first();
-            self.state.ghost.nodes[n].maintenance = false;
             if shown.is_some_and(|g| g.down_by_operator || !g.strays.is_empty()) {
                 self.order(n, Command::Clear { group: group() });
             }
@@ -92,7 +92,8 @@ pub fn judge(cluster: &Cluster, state: &State) -> Vec<Broken> {
             || v.groups.iter().any(|g| g.down_by_operator)
             || v.nodes.iter().any(|n| n.standby)
     });
-    if state.mended == 0 || (state.mended == 1 && (strays || wished)) {
+    let bereft = state.ghost.bereft;
+    if (state.mended == 0 && !bereft) || (state.mended == 1 && (strays || wished)) {
         return broken;
     }
     for group in 0..cluster.names.len() {

@@ -26,6 +26,8 @@ pub struct Step<'a> {
     pub broken: Vec<Broken>,
     /// Something was asked for beside heartbeats.
     pub loud: bool,
+    /// A person asked for just this job.
+    pub commanded: bool,
     /// The node at which something happened.
     pub node: usize,
     /// What happened, for people; `None`: nobody reads it.
@@ -44,7 +46,7 @@ pub enum End {
 impl<'a> Step<'a> {
     pub fn new(cluster: &'a Cluster, state: State, traced: bool) -> Step<'a> {
         let trace = traced.then(Vec::new);
-        Step { cluster, state, broken: Vec::new(), loud: false, node: 0, trace }
+        Step { cluster, state, broken: Vec::new(), loud: false, commanded: false, node: 0, trace }
     }
 
     /// What happens next, happens. `false`: nothing ever happens again.

@@ -58,6 +58,8 @@ pub struct Ghost {
     pub begun: u8,
     /// Since when two nodes that hear each other have the same group.
     pub both: Option<Instant>,
+    /// The only fault was one machine's power loss: another one must take over by itself.
+    pub bereft: bool,
     /// The only fault was a daemon's restart.
     pub hands_off: bool,
     pub faults: u8,
@@ -108,7 +110,10 @@ impl Ghost {
             hash = mix(hash, small << 32 | epoch.counter << 8 | u64::from(epoch.node.0));
         }
         hash = mix(hash, u64::from(self.parted) << 32 | u64::from(self.absent));
-        mix(hash, u64::from(self.begun) << 8 | u64::from(self.hands_off))
+        mix(
+            hash,
+            u64::from(self.begun) << 8 | u64::from(self.hands_off) << 1 | u64::from(self.bereft),
+        )
     }
 }
 
@@ -207,10 +212,11 @@ impl Step<'_> {
     }
 
     pub fn watch_job(&mut self, n: usize, what: &str) {
-        let ghost = &self.state.ghost;
-        if ghost.nodes[n].maintenance {
+        let core = self.state.nodes[n].core.as_ref().expect("a job is ordered by a core");
+        let view = core.view(Instant(self.state.now));
+        if (view.maintenance || view.groups.iter().any(|g| g.maintenance)) && !self.commanded {
             self.break_("HandsOff", format!("n{} orders {what} in maintenance", n + 1));
-        } else if ghost.hands_off {
+        } else if self.state.ghost.hands_off {
             let words = format!("n{} orders {what} though only a daemon restarted", n + 1);
             self.break_("HandsOff", words);
         }
