@@ -1,0 +1,328 @@
+//! Faults where they hurt: between a check and its act, at each step of a takeover and a move; and
+//! now and then without an occasion.
+
+use crate::options::Fault;
+use crate::rng::MS;
+use crate::world::{Next, World};
+use hafailover::core::{Event, MemberState, Terminate};
+
+/// The borders.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Border {
+    ClaimWritten,
+    PromiseWritten,
+    ReleaseWritten,
+    StartOrdered,
+    TokenWritten,
+    LayerUp,
+    Started,
+    StopOrdered,
+    LayerDown,
+    Stopped,
+}
+
+impl Border {
+    fn crash(self) -> &'static str {
+        match self {
+            Border::ClaimWritten => "crash at claim written",
+            Border::PromiseWritten => "crash at promise written",
+            Border::ReleaseWritten => "crash at release written",
+            Border::StartOrdered => "crash at start ordered",
+            Border::TokenWritten => "crash at token written",
+            Border::LayerUp => "crash at member started",
+            Border::Started => "crash at started",
+            Border::StopOrdered => "crash at stop ordered",
+            Border::LayerDown => "crash at member stopped",
+            Border::Stopped => "crash at stopped",
+        }
+    }
+}
+
+/// Faults that suit a border.
+const SHARP: [Fault; 13] = [
+    Fault::Freeze,
+    Fault::FreezeDaemon,
+    Fault::Pause,
+    Fault::Suspend,
+    Fault::Kill,
+    Fault::PowerOff,
+    Fault::Cut,
+    Fault::CutOneWay,
+    Fault::CutAll,
+    Fault::Stall,
+    Fault::Replay,
+    Fault::LoseState,
+    Fault::OldState,
+];
+
+impl World {
+    pub fn border(&mut self, n: usize, border: Border) {
+        if self.quiet || !self.inside || !self.rng.chance(self.options.border) {
+            return;
+        }
+        let able: Vec<Fault> = SHARP.into_iter().filter(|f| self.options.has(*f)).collect();
+        if able.is_empty() {
+            return;
+        }
+        let fault = self.rng.pick(&able);
+        let target = if self.rng.chance(750) { n } else { self.rng.below(self.nodes.len()) };
+        if target == n && matches!(fault, Fault::Kill | Fault::PowerOff) {
+            self.cover.hit(border.crash());
+        }
+        if target == n && border == Border::StartOrdered && fault == Fault::Freeze {
+            self.cover.hit("freeze before a start was acted on");
+        }
+        self.note(target, &format!("FAULT {fault:?} at {border:?} of n{}", n + 1));
+        self.strike(target, fault);
+    }
+
+    pub fn background(&mut self) {
+        if self.quiet {
+            return;
+        }
+        let after = self.rng.range(self.options.gap / 4, self.options.gap * 2);
+        self.later(after, Next::Fault);
+        let fault = self.rng.pick(&self.options.faults.clone());
+        let n = self.rng.below(self.nodes.len());
+        self.note(n, &format!("FAULT {fault:?}"));
+        self.strike(n, fault);
+    }
+
+    fn strike(&mut self, n: usize, fault: Fault) {
+        let dead = self.options.deadtime();
+        let lasts = self.rng.range(dead / 5, dead * 3);
+        match fault {
+            Fault::Freeze => self.freeze(n, lasts, "freeze of a machine"),
+            Fault::FreezeDaemon => self.freeze_daemon(n, lasts),
+            Fault::Pause => {
+                let t = self.t;
+                self.nodes[n].clock.stop(t);
+                self.freeze(n, lasts, "machine paused with its clock");
+            }
+            Fault::Suspend => {
+                self.nodes[n].gap += lasts;
+                self.freeze(n, lasts, "suspend");
+            }
+            Fault::Jump => {
+                let t = self.t;
+                self.nodes[n].clock.jump(t, lasts);
+                self.nodes[n].gap += lasts;
+                self.cover.hit("clock jump");
+                self.arm(n);
+            }
+            Fault::Kill => self.kill(n),
+            Fault::PowerOff => {
+                let off = self.rng.ms(300, 7000);
+                self.power_off(n, off);
+            }
+            Fault::Cut | Fault::CutOneWay | Fault::CutAll => self.cut(n, fault),
+            Fault::Stall | Fault::Noise | Fault::Replay => self.disturb(n, fault, lasts),
+            Fault::MemberDies => self.member_dies(n),
+            Fault::Terminate => self.terminate(n),
+            Fault::LoseState | Fault::OldState => self.spoil_state(n, fault),
+            Fault::DiskFails => self.nodes[n].disk.full_until = self.t + 2 * lasts,
+            Fault::DiskSlow => self.nodes[n].disk.slow_until = self.t + 2 * lasts,
+            Fault::Stray => self.power_off(n, 500 * MS),
+            Fault::Carrier => self.lose_carrier(n, lasts),
+        }
+    }
+
+    fn lose_carrier(&mut self, n: usize, lasts: u64) {
+        let g = self.rng.below(self.options.groups.len());
+        let boot = self.nodes[n].boots;
+        self.nodes[n].units[g].no_carrier = true;
+        self.dirty(n, g);
+        self.later(lasts, Next::Carrier { node: n, boot, group: g });
+    }
+
+    fn freeze(&mut self, n: usize, lasts: u64, row: &'static str) {
+        let (t, node) = (self.t, &mut self.nodes[n]);
+        if !node.on {
+            return node.clock.go_on(t);
+        }
+        node.frozen = node.frozen.max(t + lasts);
+        node.stall_began.get_or_insert(t);
+        let end = node.frozen;
+        self.cover.hit(row);
+        self.at(end, Next::Thaw { node: n });
+    }
+
+    fn freeze_daemon(&mut self, n: usize, lasts: u64) {
+        let (t, node) = (self.t, &mut self.nodes[n]);
+        if node.daemon.is_none() {
+            return;
+        }
+        node.daemon_frozen = node.daemon_frozen.max(t + lasts);
+        node.stall_began.get_or_insert(t);
+        let end = node.daemon_frozen;
+        self.cover.hit("freeze of a daemon");
+        self.at(end, Next::Thaw { node: n });
+    }
+
+    pub fn kill(&mut self, n: usize) {
+        if self.nodes[n].daemon.is_none() {
+            return;
+        }
+        self.cover.hit("daemon crash");
+        self.end_daemon(n);
+        let (boot, after) = (self.nodes[n].boots, self.restart_time());
+        self.later(after, Next::Daemon { node: n, boot });
+    }
+
+    pub fn power_off(&mut self, n: usize, off: u64) {
+        if !self.nodes[n].on {
+            return;
+        }
+        if self.rules.phase[n].contains(&'R') {
+            self.rules.lost_owner = true;
+        }
+        self.cover.hit("power loss");
+        self.end_daemon(n);
+        let t = self.t;
+        let node = &mut self.nodes[n];
+        node.on = false;
+        (node.frozen, node.stall_began) = (0, None);
+        node.clock.go_on(t);
+        let boots = node.boots;
+        let mut bare = crate::node::Node::new(n, &self.options);
+        std::mem::swap(&mut bare.units, &mut self.nodes[n].units);
+        self.nodes[n].boots = boots;
+        self.rules.machine_off(n);
+        self.note(n, "power off");
+        self.later(off, Next::Power { node: n });
+    }
+
+    fn cut(&mut self, n: usize, fault: Fault) {
+        let dead = self.options.deadtime();
+        let until = self.t + self.rng.range(dead / 3, dead * 5);
+        let others: Vec<usize> = (0..self.nodes.len()).filter(|m| *m != n).collect();
+        let whom = if self.rng.chance(600) { others.clone() } else { vec![self.rng.pick(&others)] };
+        let all: Vec<usize> = (0..self.options.links.len()).collect();
+        let one = vec![self.rng.pick(&all)];
+        let (links, outward, inward) = match fault {
+            Fault::Cut => (one, true, true),
+            Fault::CutAll => (all, true, true),
+            _ => {
+                let out = self.rng.chance(500);
+                (if self.rng.chance(700) { all } else { one }, out, !out)
+            }
+        };
+        match fault {
+            Fault::CutAll => self.cover.hit("all links cut"),
+            Fault::CutOneWay => self.cover.hit("one-way cut"),
+            _ => {}
+        }
+        for link in links {
+            for m in &whom {
+                if outward {
+                    self.net.cut((link, n, *m), until);
+                }
+                if inward {
+                    self.net.cut((link, *m, n), until);
+                }
+            }
+        }
+    }
+
+    fn disturb(&mut self, n: usize, fault: Fault, lasts: u64) {
+        let lines = 0..self.options.links.len();
+        let serial: Vec<usize> = lines.filter(|l| self.net.serial(*l).is_some()).collect();
+        if fault == Fault::Replay {
+            return self.replay(n);
+        }
+        let Some(link) = serial.first() else { return };
+        let until = self.t + lasts;
+        match fault {
+            Fault::Stall => self.net.stall((*link, 1 - n, n), until),
+            _ => {
+                self.cover.hit("noise on a serial line");
+                self.net.noise((*link, 1 - n, n), until);
+            }
+        }
+    }
+
+    /// An eavesdropper sends again what he has: to one node, as many frames as he likes.
+    fn replay(&mut self, n: usize) {
+        for _ in 0..self.rng.range(1, 12) {
+            if self.net.recorded.is_empty() {
+                return;
+            }
+            let at = self.rng.below(self.net.recorded.len());
+            let (link, from, bytes, sent) = self.net.recorded[at].clone();
+            if from == n {
+                continue;
+            }
+            self.cover.hit("frame replayed");
+            let after = self.rng.ms(1, 300);
+            self.later(after, Next::Frame { node: n, link, from, bytes, sent, replay: true });
+        }
+    }
+
+    fn member_dies(&mut self, n: usize) {
+        let g = self.rng.below(self.options.groups.len());
+        let k = self.rng.below(self.nodes[n].units[g].units.len());
+        let again = self.rng.chance(300);
+        let boot = self.nodes[n].boots;
+        let unit = &mut self.nodes[n].units[g].units[k];
+        if unit.state != MemberState::Active {
+            return;
+        }
+        unit.job += 1;
+        (unit.state, unit.result) = (MemberState::Failed, "signal");
+        if again {
+            // systemd's own Restart=.
+            (unit.state, unit.restarts) = (MemberState::Activating, unit.restarts + 1);
+            let (job, to) = (unit.job, MemberState::Active);
+            self.later(80 * MS, Next::Unit { node: n, boot, group: g, unit: k, job, to });
+        }
+        self.dirty(n, g);
+    }
+
+    fn terminate(&mut self, n: usize) {
+        if self.nodes[n].daemon.is_none() {
+            return;
+        }
+        let (kind, row) = match self.rng.below(3) {
+            0 => (Terminate::Stop, "planned stop"),
+            1 => (Terminate::Restart, "planned restart"),
+            _ => (Terminate::Shutdown, "shutdown"),
+        };
+        self.cover.hit(row);
+        let life = self.nodes[n].life;
+        self.later(0, Next::Tell { node: n, life, event: Event::Terminate { kind } });
+        if kind == Terminate::Shutdown {
+            // The machine goes down whatever becomes of the groups.
+            let after = self.rng.ms(200, 4000);
+            let boot = self.nodes[n].boots;
+            self.later(after, Next::Off { node: n, boot });
+        }
+    }
+
+    fn spoil_state(&mut self, n: usize, fault: Fault) {
+        if self.nodes[n].daemon.is_none() {
+            return;
+        }
+        self.kill(n);
+        let pick = self.rng.below(64);
+        let disk = &mut self.nodes[n].disk;
+        match fault {
+            Fault::LoseState => disk.lose(),
+            _ => {
+                if !disk.restore(pick) {
+                    return;
+                }
+                self.cover.hit("restored state file");
+            }
+        }
+        self.rules.rolled_back(n);
+    }
+
+    /// Services that somebody else starts at boot, without the gate.
+    pub fn strays_at_boot(&mut self, n: usize) {
+        if self.quiet || !self.options.has(Fault::Stray) || !self.rng.chance(300) {
+            return;
+        }
+        let g = self.rng.below(self.options.groups.len());
+        self.nodes[n].units[g].units[0].state = MemberState::Active;
+    }
+}

@@ -1,0 +1,91 @@
+//! How often the runs came where they should come. A row at zero fails the whole.
+
+use std::collections::BTreeMap;
+
+/// Every row that must not be zero.
+pub const ROWS: &[&str] = &[
+    "start by Promise",
+    "start by Released",
+    "start by Silent",
+    "start by Unseen",
+    "start by Operator",
+    "takeover after a power loss",
+    "move by operator",
+    "failback",
+    "two owners met and healed",
+    "owner yielded",
+    "freeze before a start was acted on",
+    "start refused as too late",
+    "freeze of a machine",
+    "freeze of a daemon",
+    "machine paused with its clock",
+    "suspend",
+    "clock jump",
+    "stall noticed",
+    "crash at claim written",
+    "crash at promise written",
+    "crash at release written",
+    "crash at start ordered",
+    "crash at token written",
+    "crash at member started",
+    "crash at started",
+    "crash at stop ordered",
+    "crash at member stopped",
+    "crash at stopped",
+    "daemon crash",
+    "power loss",
+    "one-way cut",
+    "all links cut",
+    "stale serial frames",
+    "noise on a serial line",
+    "frame replayed",
+    "frame refused as a replay",
+    "frame refused as of an old session",
+    "jeopardy",
+    "amnesia",
+    "amnesia over",
+    "restored state file",
+    "state file cannot be written",
+    "stuck stop",
+    "stop with an unknown end",
+    "start failed",
+    "job done without being active",
+    "member failed and was started again",
+    "quarantined",
+    "stray found",
+    "token without members",
+    "adopted after a restart",
+    "stopped by hand",
+    "maintenance",
+    "standby",
+    "planned restart",
+    "planned stop",
+    "shutdown",
+    "carrier lost",
+    "claim withdrawn",
+    "peer deaf",
+    "request answered",
+    "request refused",
+    "death after the storm taken over",
+    "owner survived the storm",
+];
+
+#[derive(Clone, Debug, Default)]
+pub struct Cover(pub BTreeMap<&'static str, u64>);
+
+impl Cover {
+    pub fn hit(&mut self, row: &'static str) {
+        debug_assert!(ROWS.contains(&row), "{row}");
+        *self.0.entry(row).or_default() += 1;
+    }
+
+    pub fn add(&mut self, other: &Cover) {
+        for (row, n) in &other.0 {
+            *self.0.entry(row).or_default() += n;
+        }
+    }
+
+    pub fn zero(&self) -> Vec<&'static str> {
+        ROWS.iter().copied().filter(|row| self.0.get(row).copied().unwrap_or_default() == 0).collect()
+    }
+}

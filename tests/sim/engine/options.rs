@@ -1,0 +1,259 @@
+//! What one seed chooses before its run: the cluster, its settings, the world's quality, the faults.
+
+use crate::rng::{MS, Rng};
+use hafailover::core::name::{GroupName, NodeId};
+use hafailover::core::policy::{
+    Failback, GroupPolicy, OnLost, OnSilence, Policy, Safety, Timing,
+};
+use hafailover::core::time::Duration;
+use std::fmt;
+
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub seed: u64,
+    pub nodes: usize,
+    pub links: Vec<LinkOptions>,
+    pub timing: Timing,
+    pub safety: Safety,
+    pub groups: Vec<GroupOptions>,
+    /// Parts per million by which each node's clock is fast.
+    pub drift: Vec<i64>,
+    pub faults: Vec<Fault>,
+    /// Permille of a fault at each border between a check and its act.
+    pub border: u64,
+    /// Mean gap between faults without such an occasion.
+    pub gap: u64,
+    /// Mean gap between requests of operators.
+    pub asks: u64,
+    /// Permille of jobs that fail, hang, or end without effect.
+    pub jobs: u64,
+    pub safety_phase: u64,
+}
+
+#[derive(Clone, Debug)]
+pub struct LinkOptions {
+    pub baud: Option<u32>,
+    pub loss: u64,
+    pub twice: u64,
+    pub slow: u64,
+}
+
+#[derive(Clone, Debug)]
+pub struct GroupOptions {
+    pub name: GroupName,
+    pub policy: GroupPolicy,
+    pub members: usize,
+    pub soft: bool,
+}
+
+/// The kinds of fault; a seed chooses some of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    Freeze,
+    FreezeDaemon,
+    Pause,
+    Suspend,
+    Jump,
+    Kill,
+    PowerOff,
+    Cut,
+    CutOneWay,
+    CutAll,
+    Stall,
+    Noise,
+    Replay,
+    MemberDies,
+    Terminate,
+    LoseState,
+    OldState,
+    DiskFails,
+    DiskSlow,
+    Stray,
+    Carrier,
+}
+
+impl Fault {
+    pub const ALL: [Fault; 21] = [
+        Fault::Freeze,
+        Fault::FreezeDaemon,
+        Fault::Pause,
+        Fault::Suspend,
+        Fault::Jump,
+        Fault::Kill,
+        Fault::PowerOff,
+        Fault::Cut,
+        Fault::CutOneWay,
+        Fault::CutAll,
+        Fault::Stall,
+        Fault::Noise,
+        Fault::Replay,
+        Fault::MemberDies,
+        Fault::Terminate,
+        Fault::LoseState,
+        Fault::OldState,
+        Fault::DiskFails,
+        Fault::DiskSlow,
+        Fault::Stray,
+        Fault::Carrier,
+    ];
+}
+
+impl Options {
+    pub fn draw(seed: u64, rng: &mut Rng) -> Options {
+        let nodes = rng.pick(&[2, 2, 2, 2, 3, 3, 4, 5]);
+        let keepalive = rng.pick(&[100, 150, 200]);
+        let deadtime = keepalive * rng.range(5, 8);
+        let hold = |rng: &mut Rng, permille| match rng.chance(permille) {
+            true => OnSilence::Hold,
+            false => OnSilence::Takeover,
+        };
+        let ms = Duration::from_millis;
+        let silence = hold(rng, 200);
+        let unseen = if rng.chance(800) { silence } else { hold(rng, 500) };
+        let count = rng.range(3, 12) as usize;
+        let mut faults: Vec<Fault> = (0..count).map(|_| rng.pick(&Fault::ALL)).collect();
+        faults.sort();
+        faults.dedup();
+        Options {
+            seed,
+            nodes,
+            links: links(rng, nodes),
+            timing: Timing {
+                keepalive: ms(keepalive),
+                warntime: ms(keepalive * 3),
+                deadtime: ms(deadtime),
+                initdead: ms(deadtime + rng.range(0, 2500)),
+                restart_bound: ms(2000),
+            },
+            safety: Safety {
+                silence,
+                unseen,
+                last_link: hold(rng, 600),
+                on_lost: if rng.chance(200) { OnLost::Reboot } else { OnLost::Leave },
+                guard_bound: ms(3000),
+            },
+            groups: (0..rng.pick(&[1, 1, 1, 2, 3, 4])).map(|g| group(rng, nodes, g)).collect(),
+            drift: (0..nodes).map(|_| rng.range(0, 20_000) as i64 - 10_000).collect(),
+            faults,
+            border: rng.pick(&[0, 20, 60, 150, 300]),
+            gap: rng.pick(&[800, 1500, 3000, 8000]) * MS,
+            asks: rng.pick(&[700, 2500, 6000, 1_000_000]) * MS,
+            jobs: rng.pick(&[0, 0, 30, 200]),
+            safety_phase: rng.ms(6000, 20_000),
+        }
+    }
+
+    pub fn policy(&self, me: usize) -> Policy {
+        let group = |g: &GroupOptions| (g.name.clone(), g.policy.clone());
+        Policy {
+            me: NodeId(me as u8),
+            nodes: (1..=self.nodes).map(|n| format!("n{n}")).collect(),
+            links: (0..self.links.len()).map(|l| format!("link{l}")).collect(),
+            timing: self.timing.clone(),
+            safety: self.safety.clone(),
+            fingerprint: 1,
+            groups: self.groups.iter().map(group).collect(),
+        }
+    }
+
+    pub fn deadtime(&self) -> u64 {
+        self.timing.deadtime.as_nanos() as u64
+    }
+
+    pub fn keepalive(&self) -> u64 {
+        self.timing.keepalive.as_nanos() as u64
+    }
+
+    /// Clocks may show more time than passed.
+    pub fn has_jump(&self) -> bool {
+        self.has(Fault::Jump)
+    }
+
+    pub fn has(&self, fault: Fault) -> bool {
+        self.faults.contains(&fault)
+    }
+}
+
+fn links(rng: &mut Rng, nodes: usize) -> Vec<LinkOptions> {
+    let count = rng.pick(&[1, 2, 2, 2, 3]);
+    let serial = nodes == 2 && rng.chance(600);
+    let link = |n: usize, rng: &mut Rng| LinkOptions {
+        baud: (serial && n == 0).then(|| rng.pick(&[38_400, 115_200])),
+        loss: rng.pick(&[0, 0, 0, 20, 150]),
+        twice: rng.pick(&[0, 0, 50]),
+        slow: rng.pick(&[0, 0, 100]),
+    };
+    (0..count).map(|n| link(n, rng)).collect()
+}
+
+fn group(rng: &mut Rng, nodes: usize, n: usize) -> GroupOptions {
+    let mut order: Vec<NodeId> = (0..nodes).map(|n| NodeId(n as u8)).collect();
+    for at in (1..order.len()).rev() {
+        order.swap(at, rng.below(at + 1));
+    }
+    if nodes > 2 && rng.chance(200) {
+        order.pop();
+    }
+    let ms = Duration::from_millis;
+    GroupOptions {
+        name: GroupName(format!("g{n}")),
+        policy: GroupPolicy {
+            nodes: order,
+            failback: match rng.below(4) {
+                0 => Failback::Yes,
+                1 => Failback::After(ms(1500)),
+                _ => Failback::No,
+            },
+            retries: rng.range(0, 3) as u32,
+            retry_window: ms(6000),
+            quarantine: ms(rng.pick(&[500, 2000, 3000])),
+            stop_budget: ms(rng.pick(&[200, 1000, 4000])),
+            start_budget: ms(3000),
+            fingerprint: 7,
+        },
+        members: rng.range(1, 4) as usize,
+        soft: rng.chance(300),
+    }
+}
+
+impl fmt::Display for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let t = &self.timing;
+        writeln!(
+            f,
+            "seed {}: {} nodes, {} groups, keepalive {:?}, deadtime {:?}, initdead {:?}",
+            self.seed,
+            self.nodes,
+            self.groups.len(),
+            t.keepalive,
+            t.deadtime,
+            t.initdead
+        )?;
+        let s = &self.safety;
+        writeln!(
+            f,
+            "  silence {:?}, unseen {:?}, last-link {:?}, on-lost {:?}, drift {:?} ppm",
+            s.silence, s.unseen, s.last_link, s.on_lost, self.drift
+        )?;
+        for (n, link) in self.links.iter().enumerate() {
+            writeln!(f, "  link{n}: {link:?}")?;
+        }
+        for group in &self.groups {
+            let nodes: Vec<u8> = group.policy.nodes.iter().map(|n| n.0 + 1).collect();
+            writeln!(
+                f,
+                "  {}: nodes {nodes:?}, failback {:?}, retries {}, {} members, stop budget {:?}",
+                group.name,
+                group.policy.failback,
+                group.policy.retries,
+                group.members,
+                group.policy.stop_budget
+            )?;
+        }
+        write!(
+            f,
+            "  faults {:?}, at borders {} of 1000, jobs {} of 1000",
+            self.faults, self.border, self.jobs
+        )
+    }
+}

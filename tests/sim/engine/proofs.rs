@@ -1,0 +1,150 @@
+//! EvidenceFirst and NoStaleAct: whether the proof that a start is issued on was true, judged by
+//! what the wire really brought and by the time the node really lived through.
+
+use crate::rules::Contact;
+use crate::world::World;
+use hafailover::core::heartbeat::{Held, Phase};
+use hafailover::core::name::{Epoch, LinkId, NodeId};
+use hafailover::core::policy::OnSilence;
+
+impl World {
+    pub fn check_evidence(&mut self, n: usize, g: usize, epoch: Epoch) {
+        let evidence = self.evidence(n, g);
+        for m in (0..self.nodes.len()).filter(|m| *m != n) {
+            let word = evidence[m].clone();
+            let kind = word.split('(').next().unwrap_or_default();
+            let wrong = match kind {
+                "Promise" | "Released" => self.wrong_promise(n, m, g, epoch, kind),
+                "Silent" => self.wrong_silence(n, m, g),
+                "Unseen" => self.wrong_unseen(n, m),
+                "Operator" => self.wrong_word(n, m),
+                other => Some(format!("no evidence ({other:?})")),
+            };
+            if let Some(why) = wrong {
+                let words = format!("g{g} at {epoch}: {word} against n{}: {why}", m + 1);
+                self.broken("EvidenceFirst", n, &words);
+            }
+        }
+        let record = self.nodes[n].disk.read();
+        if record.is_none_or(|r| !r.known) {
+            self.broken("EvidenceFirst", n, &format!("g{g}: an amnesiac node starts"));
+        }
+    }
+
+    fn contact(&self, n: usize, m: usize) -> &Contact {
+        &self.rules.contact[n][m]
+    }
+
+    /// How long nothing timely came, in the time this node lived through.
+    fn silent_for(&self, n: usize, m: usize) -> Option<u64> {
+        Some(self.nodes[n].lived(self.t).saturating_sub(self.contact(n, m).last()?))
+    }
+
+    fn wrong_promise(&self, n: usize, m: usize, g: usize, epoch: Epoch, kind: &str) -> Option<String> {
+        let report = self.contact(n, m).report(&self.options.groups[g].name);
+        let Some(report) = report else { return Some("it never reported the group".into()) };
+        if report.held != Held::No {
+            return Some("it was last heard holding it".into());
+        }
+        if self.contact(n, m).near_at < self.nodes[n].woke && kind == "Promise" {
+            return Some("it was not heard since this node woke from a stall".into());
+        }
+        if report.promise == Some(epoch) {
+            let forgot = self.rules.rolled[m] || self.rules.promised[m][g] >= epoch;
+            return (!forgot).then(|| "it never promised that".into());
+        }
+        let left = self.contact(n, m).beat.as_ref().is_some_and(|b| b.mood.leaving);
+        if kind == "Released" && left { None } else { Some("it was not heard promising".into()) }
+    }
+
+    fn wrong_silence(&self, n: usize, m: usize, g: usize) -> Option<String> {
+        let deadtime = self.options.deadtime();
+        let safety = &self.options.safety;
+        let Some(silent) = self.silent_for(n, m) else { return Some("never heard".into()) };
+        let lived = self.nodes[n].lived(self.t);
+        let near = self.contact(n, m).near.map_or(u64::MAX, |at| lived.saturating_sub(at));
+        if near < deadtime * 17 / 20 {
+            return Some(format!("heard {} ms of its own time ago", near / 1_000_000));
+        }
+        if safety.silence == OnSilence::Hold {
+            return Some("silence = \"hold\"".into());
+        }
+        let contact = self.contact(n, m);
+        let last = contact.last().unwrap_or_default();
+        let up = contact.links.values().filter(|l| last - **l < deadtime * 23 / 20).count();
+        if self.options.links.len() > 1 && safety.last_link == OnSilence::Hold && up < 2 {
+            return Some("only one link was left".into());
+        }
+        if let Some(why) = self.no_silence(n, m) {
+            return Some(why);
+        }
+        let beat = contact.beat.as_ref()?;
+        let report = contact.report(&self.options.groups[g].name)?;
+        let ending = matches!(report.phase, Phase::Stopping | Phase::Stuck);
+        let cared = report.wish.value.maintenance || beat.wishes.maintenance.value;
+        let going = beat.mood.leaving || beat.mood.shutting_down;
+        let guard = beat.mood.guard_bound.map_or(u64::MAX, |b| deadtime + b.as_nanos() as u64);
+        if report.held != Held::No && (ending || going || cared) && silent < guard / 20 * 19 {
+            return Some("last heard stopping, leaving or in maintenance".into());
+        }
+        None
+    }
+
+    /// Rules for silence of both kinds: what others hear, and the majority.
+    fn no_silence(&self, n: usize, m: usize) -> Option<String> {
+        let deadtime = self.options.deadtime();
+        let mut alive = 1;
+        for k in (0..self.nodes.len()).filter(|k| *k != n && *k != m) {
+            let Some(silent) = self.silent_for(n, k) else { continue };
+            if silent < deadtime * 23 / 20 {
+                alive += 1;
+            }
+            let hears = self.contact(n, k).beat.as_ref().is_some_and(|b| {
+                b.echoes.iter().any(|e| e.peer == NodeId(m as u8) && e.links.0 != 0)
+            });
+            if silent < deadtime / 2 && hears {
+                return Some(format!("n{} still hears it", k + 1));
+            }
+        }
+        let all = self.nodes.len();
+        (all > 2 && alive * 2 <= all).then(|| format!("{alive} of {all} is no majority"))
+    }
+
+    fn wrong_unseen(&self, n: usize, m: usize) -> Option<String> {
+        let safety = &self.options.safety;
+        if self.silent_for(n, m).is_some() {
+            return Some("it was heard".into());
+        }
+        if safety.unseen == OnSilence::Hold {
+            return Some("unseen = \"hold\"".into());
+        }
+        let daemon = self.nodes[n].daemon.as_ref()?;
+        let initdead = self.options.timing.initdead;
+        let lived = self.t - daemon.began;
+        if lived < initdead.as_nanos() as u64 / 20 * 19 && !self.options.has_jump() {
+            return Some("initdead is not over".into());
+        }
+        let jeopardy = self.rules.last[n].jeopardy.contains(&NodeId(m as u8));
+        if jeopardy && safety.last_link == OnSilence::Hold {
+            return Some("only one link was left when last seen".into());
+        }
+        self.no_silence(n, m)
+    }
+
+    fn wrong_word(&self, n: usize, m: usize) -> Option<String> {
+        let said = self.rules.commanded.iter().any(|(by, _, command)| {
+            let named = matches!(command, hafailover::core::Command::ConfirmDown { node }
+                if usize::from(node.0) == m);
+            *by == n && named
+        });
+        (!said).then(|| "nobody said so".into())
+    }
+
+    pub fn usable_links(&self, n: usize, m: usize) -> usize {
+        let lived = self.nodes[n].lived(self.t);
+        let near = |at: &u64| lived - *at < self.options.deadtime() / 2;
+        let links = 0..self.options.links.len();
+        let links = links.map(|l| LinkId(l as u8));
+        links.filter(|l| self.contact(n, m).links.get(&l.0).is_some_and(near)).count()
+    }
+}

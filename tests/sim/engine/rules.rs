@@ -1,0 +1,115 @@
+//! What somebody who sees everything remembers, to judge by: contacts, promises, starts, releases.
+
+use crate::options::Options;
+use hafailover::core::Command;
+use hafailover::core::heartbeat::{GroupReport, Heartbeat};
+use hafailover::core::name::{Epoch, GroupName, Session};
+use hafailover::core::record::Record;
+use std::collections::BTreeMap;
+
+/// A rule that did not hold.
+#[derive(Clone, Debug)]
+pub struct Broken {
+    pub rule: &'static str,
+    pub words: String,
+}
+
+pub struct Rules {
+    pub broken: Option<Broken>,
+    pub phase: Vec<Vec<char>>,
+    pub tasks: u64,
+    /// Requests without a result: node, number; since when.
+    pub asked: BTreeMap<(usize, u64), u64>,
+    pub commanded: Vec<(usize, u64, Command)>,
+    /// From the order to start until the release is verified.
+    pub holds: Vec<Vec<bool>>,
+    /// What it was last started on, in words, by other node.
+    pub proof: Vec<Vec<Vec<String>>>,
+    /// The highest promise to another node that was ever sent, the highest epoch ever sent.
+    pub promised: Vec<Vec<Epoch>>,
+    pub spoken: Vec<Vec<Epoch>>,
+    pub started: Vec<BTreeMap<Epoch, usize>>,
+    pub ended: Vec<Vec<Epoch>>,
+    pub last: Vec<Record>,
+    /// Its state was lost or put back: what it forgot is not held against it.
+    pub rolled: Vec<bool>,
+    pub contact: Vec<Vec<Contact>>,
+    /// By group: the last start or stop.
+    pub last_job: Vec<u64>,
+    pub jobs: Vec<u64>,
+    pub lost_owner: bool,
+    pub two: Vec<bool>,
+}
+
+/// What one node has of another, as the wire brought it.
+#[derive(Clone, Debug, Default)]
+pub struct Contact {
+    pub session: Option<Session>,
+    /// By link: when, in the listener's lived time.
+    pub links: BTreeMap<u8, u64>,
+    pub beat: Option<Heartbeat>,
+    /// When a frame came that was not long under way.
+    pub near: Option<u64>,
+    pub near_at: u64,
+}
+
+impl Contact {
+    pub fn last(&self) -> Option<u64> {
+        self.links.values().max().copied()
+    }
+
+    pub fn report(&self, name: &GroupName) -> Option<&GroupReport> {
+        self.beat.as_ref()?.groups.iter().find(|r| r.name == *name)
+    }
+}
+
+impl Rules {
+    pub fn new(options: &Options) -> Rules {
+        let (n, g) = (options.nodes, options.groups.len());
+        Rules {
+            broken: None,
+            phase: vec![vec!['U'; g]; n],
+            tasks: 0,
+            asked: BTreeMap::new(),
+            commanded: Vec::new(),
+            holds: vec![vec![false; g]; n],
+            proof: vec![vec![Vec::new(); g]; n],
+            promised: vec![vec![Epoch::default(); g]; n],
+            spoken: vec![vec![Epoch::default(); g]; n],
+            started: vec![BTreeMap::new(); g],
+            ended: vec![Vec::new(); g],
+            last: vec![Record::default(); n],
+            rolled: vec![false; n],
+            contact: vec![vec![Contact::default(); n]; n],
+            last_job: vec![0; g],
+            jobs: vec![0; g],
+            lost_owner: false,
+            two: vec![false; g],
+        }
+    }
+
+    pub fn daemon_began(&mut self, n: usize) {
+        self.phase[n].fill('U');
+        self.contact[n].fill(Contact::default());
+    }
+
+    pub fn daemon_ended(&mut self, n: usize) {
+        self.asked.retain(|(node, _), _| *node != n);
+        self.phase[n].fill('U');
+    }
+
+    pub fn machine_off(&mut self, n: usize) {
+        self.holds[n].fill(false);
+        self.phase[n].fill('-');
+    }
+
+    pub fn released(&mut self, n: usize, g: usize) {
+        self.holds[n][g] = false;
+    }
+
+    pub fn rolled_back(&mut self, n: usize) {
+        self.rolled[n] = true;
+        self.promised[n].fill(Epoch::default());
+        self.spoken[n].fill(Epoch::default());
+    }
+}

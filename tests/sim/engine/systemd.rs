@@ -1,0 +1,84 @@
+//! The virtual systemd of one node: units with their states, slow, hanging and failing jobs. What
+//! the daemon's hands do with it is in `hands`.
+
+use hafailover::core::name::Epoch;
+use hafailover::core::{Member, MemberState, Observation};
+
+#[derive(Clone, Debug)]
+pub struct Unit {
+    pub state: MemberState,
+    /// Grows with each job, so that an end of an older one is not this one's.
+    pub job: u64,
+    /// The kernel still holds something of it though systemd has it down.
+    pub leftover: bool,
+    pub result: &'static str,
+    pub restarts: u32,
+    pub by_hand: bool,
+    pub hard: bool,
+}
+
+/// The members of one group on one node; the token is in /run and dies with the boot.
+#[derive(Clone, Debug)]
+pub struct Units {
+    pub units: Vec<Unit>,
+    pub token: Option<Epoch>,
+    pub no_carrier: bool,
+}
+
+impl Units {
+    pub fn new(members: usize, soft: bool) -> Units {
+        let unit = |hard| Unit {
+            state: MemberState::Inactive,
+            job: 0,
+            leftover: false,
+            result: "",
+            restarts: 0,
+            by_hand: false,
+            hard,
+        };
+        let mut units: Vec<Unit> = (0..members).map(|_| unit(true)).collect();
+        if soft {
+            units.push(unit(false));
+        }
+        Units { units, token: None, no_carrier: false }
+    }
+
+    /// What only somebody who sees everything knows: something of it is here.
+    pub fn here(&self) -> bool {
+        self.units.iter().any(|u| !u.down() || u.leftover)
+    }
+
+    pub fn whole(&self) -> bool {
+        self.units.iter().filter(|u| u.hard).all(|u| u.state == MemberState::Active)
+    }
+
+    pub fn observe(&self) -> Observation {
+        let member = |(n, u): (usize, &Unit)| Member {
+            unit: format!("m{n}.service"),
+            hard: u.hard,
+            state: u.state,
+            result: u.result.into(),
+            restarts: u.restarts,
+            by_hand: u.by_hand && u.down(),
+        };
+        let left = self.units.iter().enumerate().filter(|(_, u)| u.down() && u.leftover);
+        Observation {
+            members: self.units.iter().enumerate().map(member).collect(),
+            token: self.token,
+            leftovers: left.map(|(n, _)| format!("a process of m{n}.service")).collect(),
+            blind: false,
+            unloaded: None,
+            no_carrier: self.no_carrier.then(|| "eth9".to_string()),
+        }
+    }
+}
+
+impl Unit {
+    pub fn down(&self) -> bool {
+        matches!(self.state, MemberState::Inactive | MemberState::Failed)
+    }
+
+    pub fn settled(&self) -> bool {
+        !matches!(self.state, MemberState::Activating | MemberState::Deactivating)
+    }
+}

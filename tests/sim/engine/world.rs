@@ -1,0 +1,350 @@
+//! The virtual world: a queue of what is to happen, and the one loop that lets it happen.
+
+use crate::cover::Cover;
+use crate::net::Net;
+use crate::node::{Daemon, Node};
+use crate::options::Options;
+use crate::rng::{MS, Rng};
+use crate::rules::Rules;
+use crate::systemd::Units;
+use crate::trace::Trace;
+use crate::clock::Clock;
+use hafailover::core::name::LinkId;
+use hafailover::core::{Event, MemberState};
+use std::collections::BTreeMap;
+
+/// Daemon's answers and frames that arrived at one machine while it was frozen.
+const SOCKET: usize = 128;
+
+pub struct World {
+    pub t: u64,
+    pub options: Options,
+    pub rng: Rng,
+    pub nodes: Vec<Node>,
+    pub net: Net,
+    pub rules: Rules,
+    pub cover: Cover,
+    pub trace: Trace,
+    /// The storm is over: nothing goes wrong any more.
+    pub quiet: bool,
+    /// Faults at borders wait until this run is under way.
+    pub inside: bool,
+    queue: BTreeMap<(u64, u64), Next>,
+    count: u64,
+    pub events: u64,
+}
+
+pub enum Next {
+    Timer { node: usize, life: u64, timer: u64 },
+    Frame { node: usize, link: usize, from: usize, bytes: Vec<u8>, sent: u64, replay: bool },
+    Bytes { node: usize, link: usize, from: usize, bytes: Vec<u8>, sent: u64 },
+    Tell { node: usize, life: u64, event: Event },
+    Step { node: usize, life: u64, group: usize, task: u64 },
+    Look { node: usize, life: u64, group: usize },
+    Written { node: usize, life: u64, ticket: u64, good: bool },
+    Unit { node: usize, boot: u64, group: usize, unit: usize, job: u64, to: MemberState },
+    Gone { node: usize, boot: u64, group: usize, unit: usize },
+    Thaw { node: usize },
+    Daemon { node: usize, boot: u64 },
+    Power { node: usize },
+    Off { node: usize, boot: u64 },
+    Carrier { node: usize, boot: u64, group: usize },
+    Fault,
+    Ask,
+}
+
+impl Next {
+    fn node(&self) -> Option<usize> {
+        match self {
+            Next::Timer { node, .. }
+            | Next::Frame { node, .. }
+            | Next::Bytes { node, .. }
+            | Next::Tell { node, .. }
+            | Next::Step { node, .. }
+            | Next::Look { node, .. }
+            | Next::Written { node, .. }
+            | Next::Unit { node, .. }
+            | Next::Gone { node, .. }
+            | Next::Daemon { node, .. }
+            | Next::Carrier { node, .. } => Some(*node),
+            Next::Thaw { .. } | Next::Power { .. } | Next::Off { .. } | Next::Fault | Next::Ask => None,
+        }
+    }
+
+    fn is_daemons(&self) -> bool {
+        matches!(
+            self,
+            Next::Timer { .. }
+                | Next::Frame { .. }
+                | Next::Bytes { .. }
+                | Next::Tell { .. }
+                | Next::Step { .. }
+                | Next::Look { .. }
+        )
+    }
+}
+
+impl World {
+    pub fn new(options: Options, rng: Rng, keep: bool) -> World {
+        World {
+            t: 0,
+            nodes: (0..options.nodes).map(|n| Node::new(n, &options)).collect(),
+            net: Net::new(&options),
+            rules: Rules::new(&options),
+            cover: Cover::default(),
+            trace: Trace { keep, ..Trace::default() },
+            quiet: false,
+            inside: false,
+            queue: BTreeMap::new(),
+            count: 0,
+            events: 0,
+            options,
+            rng,
+        }
+    }
+
+    pub fn later(&mut self, after: u64, next: Next) {
+        self.at(self.t + after, next);
+    }
+
+    pub fn at(&mut self, t: u64, next: Next) {
+        self.count += 1;
+        self.queue.insert((t.max(self.t), self.count), next);
+    }
+
+    /// Lets time pass until then, or until a rule is broken.
+    pub fn run(&mut self, until: u64) {
+        while let Some(((t, _), _)) = self.queue.first_key_value() {
+            if *t > until || self.rules.broken.is_some() {
+                break;
+            }
+            let ((t, _), next) = self.queue.pop_first().expect("just seen");
+            self.t = t;
+            self.events += 1;
+            self.happen(next);
+        }
+        self.t = self.t.max(until);
+    }
+
+    fn happen(&mut self, next: Next) {
+        if let Some(n) = next.node() {
+            let node = &mut self.nodes[n];
+            let frozen = if next.is_daemons() { node.frozen.max(node.daemon_frozen) } else { node.frozen };
+            if self.t < frozen {
+                if matches!(next, Next::Frame { .. } | Next::Bytes { .. }) {
+                    node.waiting += 1;
+                    if node.waiting > SOCKET {
+                        return;
+                    }
+                }
+                return self.at(frozen, next);
+            }
+        }
+        match next {
+            Next::Timer { node, life, timer } => self.timer(node, life, timer),
+            Next::Frame { node, link, from, bytes, sent, replay } => {
+                self.frame(node, link, from, &bytes, sent, replay);
+            }
+            Next::Bytes { node, link, from, bytes, sent } => {
+                let Some(daemon) = &mut self.nodes[node].daemon else { return };
+                for frame in daemon.deframers.entry(link).or_default().push(&bytes) {
+                    self.frame(node, link, from, &frame, sent, false);
+                }
+            }
+            Next::Tell { node, life, event } if self.nodes[node].life == life => {
+                self.tell(node, event);
+            }
+            Next::Step { node, life, group, task } if self.nodes[node].life == life => {
+                self.step(node, group, task);
+            }
+            Next::Look { node, life, group } if self.nodes[node].life == life => {
+                self.look(node, group);
+            }
+            Next::Written { node, life, ticket, good } if self.nodes[node].life == life => {
+                self.written(node, ticket, good);
+            }
+            Next::Tell { .. } | Next::Step { .. } | Next::Look { .. } | Next::Written { .. } => {}
+            Next::Unit { node, boot, group, unit, job, to } => {
+                self.unit_done(node, boot, group, unit, job, to);
+            }
+            Next::Gone { node, boot, group, unit } => self.leftover_gone(node, boot, group, unit),
+            Next::Thaw { node } => self.thaw(node),
+            Next::Daemon { node, boot } => self.start_daemon(node, boot),
+            Next::Power { node } => self.power_on(node),
+            Next::Off { node, boot } if self.nodes[node].boots == boot => {
+                let off = self.rng.ms(300, 3000);
+                self.power_off(node, off);
+            }
+            Next::Off { .. } => {}
+            Next::Carrier { node, boot, group } => self.carrier_back(node, boot, group),
+            Next::Fault => self.background(),
+            Next::Ask => self.operator(),
+        }
+    }
+
+    fn timer(&mut self, n: usize, life: u64, timer: u64) {
+        let node = &self.nodes[n];
+        if node.life != life || node.daemon.as_ref().is_none_or(|d| d.timer != timer) {
+            return;
+        }
+        self.turned(n);
+    }
+
+    /// As `daemon::turn` after it took something: a noticed sleep, then the timer.
+    fn turned(&mut self, n: usize) {
+        let node = &mut self.nodes[n];
+        if node.gap > 50 * MS {
+            let lasted = std::time::Duration::from_nanos(std::mem::take(&mut node.gap));
+            self.happen_to(n, Event::Gap { lasted });
+        }
+        let Some(daemon) = &self.nodes[n].daemon else { return };
+        if self.nodes[n].now(self.t) >= daemon.core.next_wake() {
+            self.happen_to(n, Event::Wake);
+        }
+        self.arm(n);
+    }
+
+    pub fn arm(&mut self, n: usize) {
+        let late = if self.quiet { 50_000 } else { self.rng.range(10_000, 1_500_000) };
+        let (t, node) = (self.t, &mut self.nodes[n]);
+        let Some(daemon) = &mut node.daemon else { return };
+        daemon.timer += 1;
+        let due = node.clock.when(t, daemon.core.next_wake());
+        let (life, timer) = (node.life, daemon.timer);
+        self.at(due + late, Next::Timer { node: n, life, timer });
+    }
+
+    pub fn tell(&mut self, n: usize, event: Event) {
+        self.happen_to(n, event);
+        self.turned(n);
+    }
+
+    fn frame(&mut self, n: usize, link: usize, from: usize, bytes: &[u8], sent: u64, replay: bool) {
+        if self.net.is_cut((link, from, n), self.t) && !replay {
+            return;
+        }
+        if replay {
+            self.turned(n);
+        }
+        let Some(daemon) = &mut self.nodes[n].daemon else { return };
+        match daemon.heard(n, link, bytes) {
+            Ok((event, fresh)) => {
+                let Event::Heard { heartbeat, .. } = &event else { return };
+                let beat = (**heartbeat).clone();
+                let before = replay.then(|| self.shown(n));
+                self.before_heard(n, from, link, &beat, fresh, sent);
+                self.happen_to(n, event);
+                if let Some(before) = before {
+                    self.check_replay(n, &beat, &before, sent);
+                }
+            }
+            Err(refusal) => self.refused(refusal),
+        }
+        self.turned(n);
+    }
+
+    /// One event, as the loop takes it.
+    pub fn happen_to(&mut self, n: usize, event: Event) {
+        let now = self.nodes[n].now(self.t);
+        let Some(daemon) = &mut self.nodes[n].daemon else { return };
+        self.trace.mix(self.t ^ (n as u64) << 56);
+        let actions = daemon.core.handle(now, event);
+        self.perform(n, actions);
+    }
+
+    pub fn power_on(&mut self, n: usize) {
+        if self.nodes[n].on {
+            return;
+        }
+        let shown = self.rng.ms(500, 5000);
+        let ppm = self.options.drift[n];
+        let node = &mut self.nodes[n];
+        node.on = true;
+        node.boots += 1;
+        node.clock = Clock::boot(self.t, shown, ppm);
+        node.units = self.options.groups.iter().map(|g| Units::new(g.members, g.soft)).collect();
+        let boot = node.boots;
+        self.note(n, "powers on");
+        self.strays_at_boot(n);
+        let after = self.rng.ms(20, 400);
+        self.later(after, Next::Daemon { node: n, boot });
+    }
+
+    pub fn start_daemon(&mut self, n: usize, boot: u64) {
+        let node = &mut self.nodes[n];
+        if !node.on || node.boots != boot || node.daemon.is_some() {
+            return;
+        }
+        node.life += 1;
+        // The session is random; late in the alphabet or early means nothing.
+        let session = self.rng.next() | 1;
+        let (daemon, actions) = Daemon::start(&self.nodes[n], &self.options, self.t, session);
+        self.nodes[n].daemon = Some(daemon);
+        self.began(n);
+        self.note(n, "daemon starts");
+        let life = self.nodes[n].life;
+        for link in 0..self.options.links.len() {
+            let after = self.rng.ms(0, 10);
+            let link = LinkId(link as u8);
+            let event = Event::Link { link, usable: true, why: String::new() };
+            self.later(after, Next::Tell { node: n, life, event });
+        }
+        self.perform(n, actions);
+        self.arm(n);
+    }
+
+    /// The daemon is gone; its machine and what runs there stay.
+    pub fn end_daemon(&mut self, n: usize) {
+        let landed = self.rng.chance(500);
+        let long = self.options.deadtime() * 11 / 10;
+        let node = &mut self.nodes[n];
+        node.daemon = None;
+        node.life += 1;
+        node.daemon_frozen = 0;
+        node.gap = 0;
+        node.disk.crash(landed);
+        if self.t >= node.frozen {
+            node.thaw(self.t, long);
+        }
+        self.rules.daemon_ended(n);
+    }
+
+    fn thaw(&mut self, n: usize) {
+        let (t, long) = (self.t, self.options.deadtime() * 11 / 10);
+        let node = &mut self.nodes[n];
+        if node.is_frozen(t) {
+            return;
+        }
+        let stalled = node.stall_began.is_some();
+        if stalled {
+            node.thaw(t, long);
+        }
+        node.clock.go_on(t);
+        if stalled {
+            self.note(n, "thaws");
+        }
+    }
+
+    pub fn note(&mut self, n: usize, words: &str) {
+        let columns = if self.trace.keep { self.columns() } else { String::new() };
+        self.trace.line(self.t, &columns, n, words);
+    }
+
+    fn columns(&self) -> String {
+        let mut text = String::new();
+        for (n, node) in self.nodes.iter().enumerate() {
+            text.push(match (node.on, node.daemon.is_some(), node.is_frozen(self.t)) {
+                (false, ..) => '-',
+                (_, _, true) => 'z',
+                (_, false, _) => 'd',
+                (_, true, _) => '*',
+            });
+            for (g, units) in node.units.iter().enumerate() {
+                let phase = self.rules.phase[n][g];
+                text.push(phase);
+                text.push(if units.here() && !"xR>!".contains(phase) { 'T' } else { ' ' });
+            }
+        }
+        text
+    }
+}
