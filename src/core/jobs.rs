@@ -107,8 +107,9 @@ impl Core {
         let successor = if down { None } else { still.or_else(|| named.and(world.heir(name))) };
         let own = group.own;
         let record = self.store.record.groups.entry(name.clone()).or_default();
-        record.claim = None;
+        // Without an own epoch strays were stopped: an epoch owned before a power loss stays used.
         if let Some(own) = own {
+            record.claim = None;
             record.released = Some(Release { epoch: own, successor });
             if let Some(node) = successor {
                 let counter = record.epoch.counter.max(own.counter) + 1;
