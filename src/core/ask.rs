@@ -193,7 +193,9 @@ impl Core {
         self.wish(name, |wish| (wish.down, wish.move_to) = (false, None));
         self.lift_quarantine(name, "cleared by operator");
         if strays {
-            self.stop(now, name, "an operator cleared the strays", None);
+            if self.known(name)?.phase() == Phase::Stopped {
+                self.stop(now, name, "an operator cleared the strays", None);
+            }
             return Ok(Wants::Stopped { group: name.clone() });
         }
         Ok(Wants::Noted { words: format!("{name} is cleared: the nodes decide about it anew") })
