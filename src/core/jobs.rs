@@ -3,6 +3,7 @@
 use super::group::{STUCK_RETRY, Stuck};
 use super::heartbeat::{Phase, Release};
 use super::name::{Epoch, GroupName};
+use super::ownership;
 use super::say::{Saying, What};
 use super::time::{Duration, Instant};
 use super::{Action, Core, IN_USE, StartError, StopError};
@@ -46,8 +47,11 @@ impl Core {
             let lasts = self.group_mut(name).policy.quarantine;
             self.quarantine(now, name, &words, lasts);
         }
-        let heir = self.world(now).heir(name);
-        self.stop(now, name, &words, heir);
+        let world = self.world(now);
+        if !ownership::in_maintenance(&world, name) {
+            let heir = world.heir(name);
+            self.stop(now, name, &words, heir);
+        }
     }
 
     fn runs(&mut self, now: Instant, name: &GroupName, since: Instant) {

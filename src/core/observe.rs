@@ -51,12 +51,17 @@ impl Core {
         if token.is_none() {
             return self.stop_again(now, name);
         }
-        if traces.is_empty() || epoch.node != me {
+        // In maintenance somebody may have stopped the members: that ends no ownership.
+        let kept = ownership::in_maintenance(&self.world(now), name);
+        if (traces.is_empty() && !kept) || epoch.node != me {
             let reason = "found with a token but without a running member";
             return self.stop(now, name, reason, None);
         }
         self.go(name, Phase::Running, "found running by our token");
-        let words = "found running; no job was issued";
+        let words = match traces.is_empty() {
+            true => "found stopped in maintenance; no job was issued",
+            false => "found running; no job was issued",
+        };
         self.say(Saying::new(What::GroupAdopted, words).group(name).epoch(epoch));
         self.look_at_running(name);
     }

@@ -43,6 +43,10 @@ pub fn decide(world: &World, name: &GroupName) -> Decision {
         },
         Phase::Starting => match must_stop(world, name) {
             Some(stop) => stop,
+            // The start failed in maintenance, in which nothing is touched.
+            None if group.job.is_none() && !in_maintenance(world, name) => {
+                Decision::Stop("it did not start here".into(), world.heir(name))
+            }
             None => Decision::Rest,
         },
         Phase::Running => decide_running(world, name),
