@@ -20,7 +20,7 @@ impl Core {
         if news.challenge || news.new_session {
             self.beat.now = true;
         }
-        if news.challenge || news.refused {
+        if news.challenge || news.refused || news.stale {
             return;
         }
         let after = peer.presence(now, lived, &self.policy.timing);

@@ -23,6 +23,8 @@ pub struct Peer {
     newest: Option<Stamp>,
     /// By link: when it was last heard there.
     heard: BTreeMap<LinkId, Lived>,
+    /// Its silence counts from here at the earliest: we stalled, and missed what it said.
+    forgiven: Lived,
     /// When it was first heard after it had not been heard for `deadtime`, or ever.
     since: Option<Instant>,
     /// The newest of our stamps that it echoed: its last sign of life on our clock.
@@ -66,6 +68,8 @@ pub struct Told {
 pub struct Heard {
     /// The session is new and has not yet passed the challenge: nothing in it counts.
     pub challenge: bool,
+    /// Overtaken, and perhaps old: nothing in it counts.
+    pub stale: bool,
     /// A new session passed the challenge with this heartbeat.
     pub new_session: bool,
     /// Refused: the life accepted before still speaks.
@@ -110,6 +114,12 @@ impl Peer {
             let told = std::mem::take(&mut self.told);
             *self = Peer { session: Some(beat.session), told, ..Peer::default() };
         }
+        // A frame that was overtaken and cannot show that it is of now is no sign of life: it may
+        // have waited in a buffer, or be a recording of one that never came.
+        let newest = self.newest.is_none_or(|n| n.stamp < beat.stamp);
+        if !newest && !echo.is_some_and(|e| timely(now, e, timing.deadtime)) {
+            return Heard { stale: true, ..heard };
+        }
         self.confirmed_down = None;
         if self.silent_for(lived).is_none_or(|silent| silent >= timing.deadtime) {
             self.since = Some(now);
@@ -120,7 +130,7 @@ impl Peer {
             // It has heard what we said after the other one had heard us.
             heard.double = echo.stamp > since && self.told.double.replace(rival) != Some(rival);
         }
-        if self.newest.is_none_or(|n| n.stamp < beat.stamp) {
+        if newest {
             self.newest = Some(stamp);
             self.learn(me, beat, &mut heard);
         }
@@ -184,11 +194,11 @@ impl Peer {
 
     /// How long nothing was heard on any link; `None`: never heard.
     pub fn silent_for(&self, lived: Lived) -> Option<Duration> {
-        self.heard.values().max().map(|last| lived.since(*last))
+        self.last_heard().map(|last| lived.since(last))
     }
 
     pub fn last_heard(&self) -> Option<Lived> {
-        self.heard.values().max().copied()
+        self.heard.values().max().map(|last| self.forgiven.max(*last))
     }
 
     pub fn heard_on(&self, link: LinkId) -> Option<Lived> {
@@ -197,7 +207,7 @@ impl Peer {
 
     /// Links that were up when the silence began: heard within one `deadtime` of the last one.
     pub fn links_at_silence(&self, deadtime: Duration) -> usize {
-        let Some(last) = self.last_heard() else { return 0 };
+        let Some(last) = self.heard.values().max() else { return 0 };
         self.heard.values().filter(|l| last.since(**l) < deadtime).count()
     }
 
@@ -211,13 +221,10 @@ impl Peer {
         up
     }
 
-    /// After a stall nothing that was missed counts as silence.
+    /// After a stall nothing that was missed counts as silence; which links worked before it does
+    /// not change by that.
     pub fn forgive(&mut self, lived: Lived) {
-        if let Some(newest) = self.last_heard() {
-            for last in self.heard.values_mut() {
-                *last = last.later(lived.since(newest));
-            }
-        }
+        self.forgiven = lived;
     }
 
     /// Whether its whole group table was seen in this session.
@@ -255,6 +262,13 @@ impl Peer {
         let newest = self.newest.iter().map(|s| echo(s, up));
         newest.chain(self.candidate.iter().map(|s| echo(s, LinkSet(0)))).collect()
     }
+}
+
+/// Whether the frame with this echo was sent within the last `deadtime`: it has been under way for
+/// no longer than we have waited for this echo, less what the stamp lay at the peer, whose clock
+/// may differ from ours by some percent.
+fn timely(now: Instant, echo: &Echo, deadtime: Duration) -> bool {
+    now.since(echo.stamp).saturating_sub(echo.age) < deadtime + echo.age / 25
 }
 
 /// Equal but for what runs down by itself.
@@ -315,7 +329,7 @@ mod tests {
     fn a_late_frame_of_an_earlier_session_changes_nothing() {
         let mut peer = Peer::default();
         let mut hear = |now: u64, beat: &Heartbeat| {
-            let lived = Lived::default().later(Duration::from_nanos(now));
+            let lived = Lived::default().after(now);
             peer.hear(Instant(now), lived, LinkId(0), US, beat, &TIMING);
             peer.session()
         };
@@ -331,7 +345,7 @@ mod tests {
     fn of_two_lives_the_newer_is_refused_and_told_once() {
         let mut peer = Peer::default();
         let mut hear = |now: u64, beat: &Heartbeat| {
-            let lived = Lived::default().later(Duration::from_nanos(now));
+            let lived = Lived::default().after(now);
             let heard = peer.hear(Instant(now), lived, LinkId(0), US, beat, &TIMING);
             (peer.session().map(|s| s.0), heard.refused, heard.double)
         };
@@ -344,5 +358,39 @@ mod tests {
         assert_eq!(hear(19, &beat(8, 21, Some(17))), (Some(7), true, false));
         assert_eq!(hear(22, &beat(7, 104, Some(20))), (Some(7), false, false), "told already");
         assert_eq!(hear(30, &beat(8, 22, Some(28))), (Some(8), false, false), "alone now");
+    }
+    /// Goal: a frame that never came, recorded and sent again when its sender is dead, is no sign
+    /// of life; one that is only slow, on a line that is always overtaken, is.
+    #[test]
+    fn an_overtaken_frame_counts_only_while_it_is_of_now() {
+        let at = |now: u64| Lived::default().after(now);
+        let second = TIMING.deadtime.as_nanos() as u64;
+        let mut peer = Peer::default();
+        let mut hear = |now: u64, link: u8, beat: &Heartbeat| {
+            peer.hear(Instant(now), at(now), LinkId(link), US, beat, &TIMING).stale
+        };
+        assert!(!hear(second, 0, &beat(7, 100, Some(second - 10))));
+        assert!(!hear(second + 50, 1, &beat(7, 90, Some(second - 20))), "slow");
+        assert!(hear(3 * second, 1, &beat(7, 80, Some(second - 30))), "a recording");
+        assert!(!hear(3 * second, 1, &beat(7, 110, Some(second - 30))), "newest of all");
+        assert_eq!(peer.silent_for(at(3 * second)), Some(Duration::ZERO));
+    }
+
+    /// Goal: a stall of ours postpones the judgement of silence, and does not make a link look as
+    /// if it had worked.
+    #[test]
+    fn a_stall_forgives_silence_and_mends_no_link() {
+        let at = |now: u64| Lived::default().after(now);
+        let second = TIMING.deadtime.as_nanos() as u64;
+        let mut peer = Peer::default();
+        for link in [0, 1] {
+            let beat = beat(7, 100 + u64::from(link), Some(5));
+            peer.hear(Instant(10), at(10), LinkId(link), US, &beat, &TIMING);
+        }
+        peer.forgive(at(2 * second));
+        assert_eq!(peer.silent_for(at(2 * second)), Some(Duration::ZERO));
+        assert_eq!(peer.links_at_silence(TIMING.deadtime), 2, "both fell silent at once");
+        peer.hear(Instant(10), at(2 * second), LinkId(0), US, &beat(7, 200, None), &TIMING);
+        assert_eq!(peer.links_at_silence(TIMING.deadtime), 1);
     }
 }
