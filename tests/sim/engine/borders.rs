@@ -324,5 +324,6 @@ impl World {
         }
         let g = self.rng.below(self.options.groups.len());
         self.nodes[n].units[g].units[0].state = MemberState::Active;
+        self.nodes[n].units[g].stray = true;
     }
 }

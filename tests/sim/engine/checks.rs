@@ -7,7 +7,7 @@ use hafailover::core::heartbeat::{Heartbeat, Held, Phase};
 use hafailover::core::name::{Epoch, NodeId};
 use hafailover::core::record::Record;
 use hafailover::core::time::Instant;
-use hafailover::core::{Command, Core};
+use hafailover::core::Core;
 
 impl World {
     pub fn broken(&mut self, rule: &'static str, n: usize, words: &str) {
@@ -88,11 +88,11 @@ impl World {
             if report.held == Held::No && self.rules.holds[n][g] {
                 self.broken("StuckIsHeld", n, &format!("g{g} is said to be free, unverified"));
             }
-            let known = self.nodes[n].disk.read().unwrap_or_default();
-            let known = known.groups.get(&report.name).copied().unwrap_or_default();
             let top = [Some(report.epoch), report.promise, report.claim.map(|c| c.epoch)];
             let top = top.into_iter().flatten().max().unwrap_or_default();
             if top > self.rules.spoken[n][g] {
+                let known = self.nodes[n].disk.read().unwrap_or_default();
+                let known = known.groups.get(&report.name).copied().unwrap_or_default();
                 if top > known.epoch && !self.rules.rolled[n] {
                     let words = format!("g{g}: speaks of {top} before it is on disk");
                     self.broken("EpochGrows", n, &words);
@@ -138,19 +138,29 @@ impl World {
         let (t, lived) = (self.t, self.nodes[n].lived(self.t));
         let deadtime = self.options.deadtime();
         let contact = &mut self.rules.contact[n][from];
+        let seen = (beat.session.0, link as u8, beat.seq);
+        let again = !contact.frames.insert(seen) && contact.session == Some(beat.session);
         if contact.session != Some(beat.session) {
             if !fresh {
                 return;
             }
-            *contact = crate::rules::Contact { session: Some(beat.session), ..Default::default() };
+            let frames = std::mem::take(&mut contact.frames);
+            let session = Some(beat.session);
+            *contact = crate::rules::Contact { session, frames, ..Default::default() };
         }
         if t - sent < deadtime / 2 {
             contact.near = Some(lived);
             contact.near_at = t;
         }
-        contact.links.insert(link as u8, lived);
-        if contact.beat.as_ref().is_none_or(|b| b.stamp < beat.stamp) {
+        let newest = contact.beat.as_ref().is_none_or(|b| b.stamp < beat.stamp);
+        if newest || t - sent < deadtime * 3 / 2 {
+            contact.links.insert(link as u8, lived);
+        }
+        if newest {
             contact.beat = Some(beat.clone());
+        }
+        if again {
+            self.broken("NoReplay", n, &format!("frame {} of n{} was taken twice", beat.seq, from + 1));
         }
     }
 
@@ -160,17 +170,10 @@ impl World {
         view.maintenance || view.groups[g].maintenance
     }
 
-    fn asked_now(&self, n: usize) -> bool {
-        let by_person = |c: &Command| {
-            matches!(c, Command::Clear { .. } | Command::Retry { .. } | Command::Adopt { .. })
-        };
-        self.rules.commanded.iter().any(|(m, t, c)| *m == n && *t == self.t && by_person(c))
-    }
-
     pub fn check_stop(&mut self, n: usize, g: usize) {
         self.rules.last_job[g] = self.t;
         self.rules.jobs[g] += 1;
-        if self.in_maintenance(n, g) && !self.asked_now(n) {
+        if self.in_maintenance(n, g) && self.rules.person != (n, self.t) {
             self.broken("HandsOff", n, &format!("g{g} is stopped in maintenance"));
         }
     }
@@ -225,7 +228,8 @@ impl World {
     fn check_alone(&mut self, n: usize, g: usize, epoch: Epoch) {
         let evidence = self.evidence(n, g);
         for m in (0..self.nodes.len()).filter(|m| *m != n) {
-            if !self.really(m, g) && !self.rules.holds[m][g] {
+            let started = self.really(m, g) && !self.nodes[m].units[g].stray;
+            if !started && !self.rules.holds[m][g] {
                 continue;
             }
             let word = evidence.get(m).cloned().unwrap_or_default();
@@ -233,10 +237,29 @@ impl World {
             let taken = self.rules.proof[m][g].get(n).is_some_and(|w| by_silence(w));
             if by_silence(&word) || taken {
                 self.rules.two[g] = true;
+                self.check_yielded(m, n, g);
             } else {
                 let words = format!("g{g} starts at {epoch} by {word:?} while n{} has it", m + 1);
                 self.broken("OneOwner", n, &words);
             }
+        }
+    }
+
+    /// An owner that hears the announcement of one that does not hear it has begun to stop.
+    fn check_yielded(&mut self, owner: usize, by: usize, g: usize) {
+        let contact = &self.rules.contact[owner][by];
+        let Some(report) = contact.report(&self.options.groups[g].name) else { return };
+        let announced = report.claim.is_some_and(|c| c.on_silence.is_some());
+        let unheard = contact.beat.as_ref().is_some_and(|b| {
+            let me = |e: &&hafailover::core::heartbeat::Echo| usize::from(e.peer.0) == owner;
+            b.echoes.iter().filter(me).all(|e| e.links.0 == 0)
+        });
+        let lived = self.nodes[owner].lived(self.t);
+        let near = contact.near.is_some_and(|at| lived - at < self.options.deadtime() / 2);
+        let keeps = "R>".contains(self.rules.phase[owner][g]) && !self.in_maintenance(owner, g);
+        if announced && unheard && near && keeps && !self.nodes[owner].is_frozen(self.t) {
+            let words = format!("g{g}: hears that n{} starts it, and keeps it", by + 1);
+            self.broken("OneOwner", owner, &words);
         }
     }
 

@@ -15,6 +15,7 @@ mod proofs;
 mod rng;
 mod rules;
 mod run;
+mod sharp;
 mod systemd;
 mod trace;
 mod world;
@@ -35,6 +36,10 @@ const TWICE: u64 = 300;
 
 fn main() {
     let number = |name: &str| std::env::var(name).ok()?.replace('_', "").parse::<u64>().ok();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(("--sharp", names)) = arguments.split_first().map(|(a, n)| (a.as_str(), n)) {
+        std::process::exit(i32::from(!sharp::check(names, number("SEEDS").unwrap_or(4000))));
+    }
     let good = match number("SEED") {
         Some(seed) => one(seed),
         None => many(number("FROM").unwrap_or(1), number("SEEDS").unwrap_or(20_000)),

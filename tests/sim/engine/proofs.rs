@@ -73,15 +73,20 @@ impl World {
         let last = contact.last().unwrap_or_default();
         let up = contact.links.values().filter(|l| last - **l < deadtime * 23 / 20).count();
         if self.options.links.len() > 1 && safety.last_link == OnSilence::Hold && up < 2 {
-            return Some("only one link was left".into());
+            let links = &contact.links;
+            return Some(format!("only one link was left: {links:?} of {}", lived / 1_000_000));
         }
         if let Some(why) = self.no_silence(n, m) {
             return Some(why);
         }
         let beat = contact.beat.as_ref()?;
         let report = contact.report(&self.options.groups[g].name)?;
+        let restarts = beat.mood.restarting.map_or(0, |b| b.as_nanos() as u64 + deadtime);
+        if silent < restarts / 20 * 19 {
+            return Some("it said that it restarts".into());
+        }
         let ending = matches!(report.phase, Phase::Stopping | Phase::Stuck);
-        let cared = report.wish.value.maintenance || beat.wishes.maintenance.value;
+        let cared = report.wish.value.maintenance;
         let going = beat.mood.leaving || beat.mood.shutting_down;
         let guard = beat.mood.guard_bound.map_or(u64::MAX, |b| deadtime + b.as_nanos() as u64);
         if report.held != Held::No && (ending || going || cared) && silent < guard / 20 * 19 {
@@ -132,12 +137,13 @@ impl World {
     }
 
     fn wrong_word(&self, n: usize, m: usize) -> Option<String> {
-        let said = self.rules.commanded.iter().any(|(by, _, command)| {
+        let heard = self.contact(n, m).near_at;
+        let said = self.rules.commanded.iter().any(|(by, at, command)| {
             let named = matches!(command, hafailover::core::Command::ConfirmDown { node }
                 if usize::from(node.0) == m);
-            *by == n && named
+            *by == n && named && *at + self.nodes[n].stalled >= heard
         });
-        (!said).then(|| "nobody said so".into())
+        (!said).then(|| "nobody said so since it was heard".into())
     }
 
     pub fn usable_links(&self, n: usize, m: usize) -> usize {

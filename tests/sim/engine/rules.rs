@@ -5,7 +5,7 @@ use hafailover::core::Command;
 use hafailover::core::heartbeat::{GroupReport, Heartbeat};
 use hafailover::core::name::{Epoch, GroupName, Session};
 use hafailover::core::record::Record;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A rule that did not hold.
 #[derive(Clone, Debug)]
@@ -20,6 +20,8 @@ pub struct Rules {
     pub tasks: u64,
     /// Requests without a result: node, number; since when.
     pub asked: BTreeMap<(usize, u64), u64>,
+    /// Where and when a person's request was last taken in.
+    pub person: (usize, u64),
     pub commanded: Vec<(usize, u64, Command)>,
     /// From the order to start until the release is verified.
     pub holds: Vec<Vec<bool>>,
@@ -51,6 +53,8 @@ pub struct Contact {
     /// When a frame came that was not long under way.
     pub near: Option<u64>,
     pub near_at: u64,
+    /// Session, link and number of every frame taken.
+    pub frames: BTreeSet<(u64, u8, u64)>,
 }
 
 impl Contact {
@@ -71,6 +75,7 @@ impl Rules {
             phase: vec![vec!['U'; g]; n],
             tasks: 0,
             asked: BTreeMap::new(),
+            person: (0, 0),
             commanded: Vec::new(),
             holds: vec![vec![false; g]; n],
             proof: vec![vec![Vec::new(); g]; n],

@@ -23,6 +23,8 @@ pub struct Units {
     pub units: Vec<Unit>,
     pub token: Option<Epoch>,
     pub no_carrier: bool,
+    /// Somebody else started something of it, past the gate: nobody can rule that out.
+    pub stray: bool,
 }
 
 impl Units {
@@ -40,7 +42,7 @@ impl Units {
         if soft {
             units.push(unit(false));
         }
-        Units { units, token: None, no_carrier: false }
+        Units { units, token: None, no_carrier: false, stray: false }
     }
 
     /// What only somebody who sees everything knows: something of it is here.

@@ -13,6 +13,8 @@ use hafailover::core::name::LinkId;
 use hafailover::core::{Event, MemberState};
 use std::collections::BTreeMap;
 
+/// A run has some ten thousand.
+const EVENTS_MAX: u64 = 1_000_000;
 /// Daemon's answers and frames that arrived at one machine while it was frozen.
 const SOCKET: usize = 128;
 
@@ -121,6 +123,9 @@ impl World {
             let ((t, _), next) = self.queue.pop_first().expect("just seen");
             self.t = t;
             self.events += 1;
+            if self.events > EVENTS_MAX {
+                self.broken("Bounded", 0, "a storm of events");
+            }
             self.happen(next);
         }
         self.t = self.t.max(until);
@@ -224,7 +229,7 @@ impl World {
             return;
         }
         if replay {
-            self.turned(n);
+            self.happen_to(n, Event::Wake);
         }
         let Some(daemon) = &mut self.nodes[n].daemon else { return };
         match daemon.heard(n, link, bytes) {
@@ -246,6 +251,9 @@ impl World {
     /// One event, as the loop takes it.
     pub fn happen_to(&mut self, n: usize, event: Event) {
         let now = self.nodes[n].now(self.t);
+        if let Event::Asked { .. } = &event {
+            self.rules.person = (n, self.t);
+        }
         let Some(daemon) = &mut self.nodes[n].daemon else { return };
         self.trace.mix(self.t ^ (n as u64) << 56);
         let actions = daemon.core.handle(now, event);

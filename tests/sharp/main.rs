@@ -1,0 +1,38 @@
+//! Whether the simulator is sharp: deliberate faults in a copy of the core and the wire, one for
+//! each rule, all in one build; each must be caught. The sources themselves know nothing of this.
+
+#[path = "../sim/crate_of.rs"]
+mod crate_of;
+mod faults;
+
+use faults::FAULTS;
+
+fn main() {
+    let mut used = [0; FAULTS.len()];
+    let home = crate_of::prepare("sharp", |path, text| {
+        let mut text = text;
+        for (n, fault) in FAULTS.iter().enumerate().filter(|(_, f)| path == f.file) {
+            text = put_in(&text, n + 1, fault.good, fault.bad);
+            used[n] += 1;
+        }
+        text
+    });
+    assert!(used.iter().all(|n| *n == 1), "a fault names a file that is not there");
+    let names: Vec<&str> = FAULTS.iter().map(|f| f.name).collect();
+    let arguments: Vec<&str> = ["--sharp"].into_iter().chain(names).collect();
+    std::process::exit(i32::from(!crate_of::run(&home, &arguments)));
+}
+
+/// `good` is a piece of the source as it stands, with the part that goes wrong between « and ».
+fn put_in(text: &str, number: usize, good: &str, bad: &str) -> String {
+    let (before, rest) = good.split_once('«').expect("a mark");
+    let (right, after) = rest.split_once('»').expect("two marks");
+    let whole = format!("{before}{right}{after}");
+    let found = text.matches(&whole).count();
+    assert_eq!(found, 1, "fault {number}: found {found} times, not once: {whole}");
+    let either = match right.ends_with(';') {
+        true => format!("if crate::sharp::is({number}) {{ {bad} }} else {{ {right} }}"),
+        false => format!("(if crate::sharp::is({number}) {{ {bad} }} else {{ {right} }})"),
+    };
+    text.replacen(&whole, &format!("{before}{either}{after}"), 1)
+}
