@@ -333,6 +333,13 @@ impl Core {
             let words = format!("this daemon did not run for {:.2} s", late.as_secs_f64());
             self.say(Saying::new(What::Stalled, words));
         }
+        // What the peers said meanwhile waits in the sockets: it is read before anything is
+        // started on their silence.
+        let read = now + self.policy.timing.keepalive;
+        let claims = self.groups.values_mut().filter_map(|g| g.claim.as_mut());
+        for at in claims.filter_map(|c| c.start_at.as_mut()) {
+            *at = read.max(*at);
+        }
         if late < deadtime {
             return;
         }
