@@ -364,7 +364,7 @@ impl Core {
         }
         if let Some(until) = self.doubt {
             let started = until - self.policy.timing.deadtime;
-            let fresh = |p: &Peer| p.session().is_none() || p.sign().is_some_and(|s| s > started);
+            let fresh = |p: &Peer| p.sign().is_some_and(|s| s > started);
             if now >= until || self.peers.values().all(fresh) {
                 self.doubt = None;
                 self.touch_all();
