@@ -61,9 +61,9 @@ pub const FAULTS: &[Fault] = &[
         "",
     ),
     fault(
-        "does not withdraw a claim when it stalled",
+        "promises before it heard its peers after a stall",
         "src/core/ownership.rs",
-        "if «world.doubting» {\n        return Decision::Withdraw",
+        "if !able || «world.doubting» ||",
         "false",
     ),
     fault(

@@ -10,6 +10,7 @@ use hafailover::core::{Event, MemberState, Terminate};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Border {
     ClaimWritten,
+    ClaimSaid,
     PromiseWritten,
     ReleaseWritten,
     StartOrdered,
@@ -25,6 +26,7 @@ impl Border {
     fn crash(self) -> &'static str {
         match self {
             Border::ClaimWritten => "crash at claim written",
+            Border::ClaimSaid => "crash at claim said",
             Border::PromiseWritten => "crash at promise written",
             Border::ReleaseWritten => "crash at release written",
             Border::StartOrdered => "crash at start ordered",
@@ -97,6 +99,7 @@ impl World {
             Fault::Pause => {
                 let t = self.t;
                 self.nodes[n].clock.stop(t);
+                self.nodes[n].paused = true;
                 self.freeze(n, lasts, "machine paused with its clock");
             }
             Fault::Suspend => {
@@ -124,6 +127,35 @@ impl World {
             Fault::DiskSlow => self.nodes[n].disk.slow_until = self.t + 2 * lasts,
             Fault::Stray => self.power_off(n, 500 * MS),
             Fault::Carrier => self.lose_carrier(n, lasts),
+            Fault::Monday => self.monday(n),
+        }
+    }
+
+    /// One link is left, and nobody looks.
+    fn monday(&mut self, n: usize) {
+        let dead = self.options.deadtime();
+        let until = self.t + 12 * dead;
+        for link in 1..self.options.links.len() {
+            for m in (0..self.nodes.len()).filter(|m| *m != n) {
+                self.net.cut((link, n, m), until);
+                self.net.cut((link, m, n), until);
+            }
+        }
+        self.later(3 * dead, Next::Tuesday { node: n });
+    }
+
+    /// The power fails, and with it the last link.
+    pub fn tuesday(&mut self, n: usize) {
+        if self.quiet || !self.inside {
+            return;
+        }
+        self.note(n, "FAULT Tuesday");
+        self.cover.hit("one link dead, then the power");
+        self.power_off(n, 500 * MS);
+        let until = self.t + self.options.deadtime() * 9;
+        for m in (0..self.nodes.len()).filter(|m| *m != n) {
+            self.net.cut((0, n, m), until);
+            self.net.cut((0, m, n), until);
         }
     }
 
@@ -172,9 +204,6 @@ impl World {
     pub fn power_off(&mut self, n: usize, off: u64) {
         if !self.nodes[n].on {
             return;
-        }
-        if self.rules.phase[n].contains(&'R') {
-            self.rules.lost_owner = true;
         }
         self.cover.hit("power loss");
         self.end_daemon(n);

@@ -79,7 +79,9 @@ impl World {
     }
 
     /// Everything in a heartbeat is true at the moment it is sent.
-    pub fn check_said(&mut self, n: usize, beat: &Heartbeat) {
+    /// True: a new claim is among it.
+    pub fn check_said(&mut self, n: usize, beat: &Heartbeat) -> bool {
+        let mut said = false;
         for report in &beat.groups {
             let g = self.group(&report.name);
             if report.held == Held::No && self.nodes[n].units[g].here() {
@@ -88,6 +90,9 @@ impl World {
             if report.held == Held::No && self.rules.holds[n][g] {
                 self.broken("StuckIsHeld", n, &format!("g{g} is said to be free, unverified"));
             }
+            let claimed = report.claim.map(|c| c.epoch);
+            let news = claimed > Some(self.rules.spoken[n][g]) && !self.rules.holds[n][g];
+            said |= news;
             let top = [Some(report.epoch), report.promise, report.claim.map(|c| c.epoch)];
             let top = top.into_iter().flatten().max().unwrap_or_default();
             if top > self.rules.spoken[n][g] {
@@ -103,6 +108,7 @@ impl World {
             let promised = &mut self.rules.promised[n][g];
             *promised = (*promised).max(promise.unwrap_or_default());
         }
+        said
     }
 
     /// A promise is made by a node that has nothing and hears nobody who has.
@@ -114,6 +120,7 @@ impl World {
         if below && !self.rules.rolled[n] {
             self.broken("PromiseKept", n, &format!("g{g}: promises {epoch} below a start of its own"));
         }
+        self.check_doubt(n, g);
         let lived = self.nodes[n].lived(self.t);
         for m in (0..self.nodes.len()).filter(|m| *m != n) {
             let contact = &self.rules.contact[n][m];
@@ -136,7 +143,7 @@ impl World {
         sent: u64,
     ) {
         let (t, lived) = (self.t, self.nodes[n].lived(self.t));
-        let deadtime = self.options.deadtime();
+        let (deadtime, paused) = (self.options.deadtime(), self.nodes[n].paused);
         let contact = &mut self.rules.contact[n][from];
         let seen = (beat.session.0, link as u8, beat.seq);
         let again = !contact.frames.insert(seen) && contact.session == Some(beat.session);
@@ -153,7 +160,8 @@ impl World {
             contact.near_at = t;
         }
         let newest = contact.beat.as_ref().is_none_or(|b| b.stamp < beat.stamp);
-        if newest || t - sent < deadtime * 3 / 2 {
+        // A node whose clock stood still cannot know how old a frame is.
+        if newest || paused || t - sent < deadtime * 3 / 2 {
             contact.links.insert(link as u8, lived);
         }
         if newest {
@@ -195,9 +203,23 @@ impl World {
             return;
         }
         self.rules.holds[n][g] = true;
+        self.check_doubt(n, g);
         self.check_alone(n, g, epoch);
         self.rules.proof[n][g] = self.evidence(n, g);
+        self.rules.own[n][g] = epoch;
         self.check_evidence(n, g, epoch);
+    }
+
+    /// After a long stall of its own a node hears its peers first.
+    fn check_doubt(&mut self, n: usize, g: usize) {
+        let woke = self.nodes[n].woke;
+        let began = self.nodes[n].daemon.as_ref().map_or(0, |d| d.began);
+        let young = woke > began && self.t - woke < self.options.deadtime() * 17 / 20;
+        let unheard = |c: &crate::rules::Contact| c.session.is_some() && c.near_at < woke;
+        if young && self.rules.contact[n].iter().any(unheard) {
+            let ms = (self.t - woke) / 1_000_000;
+            self.broken("NoStaleAct", n, &format!("g{g}: acts {ms} ms after a stall, unheard"));
+        }
     }
 
     fn check_epoch(&mut self, n: usize, g: usize, epoch: Epoch, again: bool) {
@@ -249,7 +271,8 @@ impl World {
     fn check_yielded(&mut self, owner: usize, by: usize, g: usize) {
         let contact = &self.rules.contact[owner][by];
         let Some(report) = contact.report(&self.options.groups[g].name) else { return };
-        let announced = report.claim.is_some_and(|c| c.on_silence.is_some());
+        let own = self.rules.own[owner][g];
+        let announced = report.claim.is_some_and(|c| c.on_silence.is_some() && c.epoch > own);
         let unheard = contact.beat.as_ref().is_some_and(|b| {
             let me = |e: &&hafailover::core::heartbeat::Echo| usize::from(e.peer.0) == owner;
             b.echoes.iter().filter(me).all(|e| e.links.0 == 0)

@@ -88,7 +88,7 @@ impl World {
         if let Some(baud) = self.net.serial(l) {
             daemon.busy(link, now + line_time(frame.len(), baud));
         }
-        self.check_said(n, beat);
+        let claim = self.check_said(n, beat);
         if self.options.has(crate::options::Fault::Replay) {
             self.net.record(self.t, l, n, &frame);
         }
@@ -96,6 +96,9 @@ impl World {
             for delivery in self.net.send(&mut self.rng, self.t, (l, n, to), &frame) {
                 self.deliver(l, n, delivery);
             }
+        }
+        if claim {
+            self.border(n, Border::ClaimSaid);
         }
     }
 

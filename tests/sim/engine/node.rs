@@ -35,6 +35,10 @@ pub struct Node {
     pub stall_began: Option<u64>,
     /// When it last woke from a stall longer than `deadtime` that its clock shows.
     pub woke: u64,
+    /// Its clock stood still at some time.
+    pub paused: bool,
+    /// What it had lived through then.
+    pub lived_at_waking: u64,
 }
 
 pub struct Daemon {
@@ -89,6 +93,8 @@ impl Node {
             stalled: 0,
             stall_began: None,
             woke: 0,
+            paused: false,
+            lived_at_waking: 0,
         }
         .bare(options)
     }
@@ -114,6 +120,7 @@ impl Node {
             self.stalled += t - began;
             if t - began > long && !self.clock.is_stopped() {
                 self.woke = t;
+                self.lived_at_waking = self.lived(t);
             }
         }
         self.waiting = 0;

@@ -70,10 +70,11 @@ pub enum Fault {
     DiskSlow,
     Stray,
     Carrier,
+    Monday,
 }
 
 impl Fault {
-    pub const ALL: [Fault; 21] = [
+    pub const ALL: [Fault; 22] = [
         Fault::Freeze,
         Fault::FreezeDaemon,
         Fault::Pause,
@@ -95,6 +96,7 @@ impl Fault {
         Fault::DiskSlow,
         Fault::Stray,
         Fault::Carrier,
+        Fault::Monday,
     ];
 }
 

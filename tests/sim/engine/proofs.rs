@@ -63,6 +63,10 @@ impl World {
         let Some(silent) = self.silent_for(n, m) else { return Some("never heard".into()) };
         let lived = self.nodes[n].lived(self.t);
         let near = self.contact(n, m).near.map_or(u64::MAX, |at| lived.saturating_sub(at));
+        let awake = lived - self.nodes[n].lived_at_waking.min(lived);
+        if self.nodes[n].woke > 0 && awake < deadtime * 17 / 20 {
+            return Some(format!("it woke from a stall {} ms ago", awake / 1_000_000));
+        }
         if near < deadtime * 17 / 20 {
             return Some(format!("heard {} ms of its own time ago", near / 1_000_000));
         }
@@ -72,7 +76,8 @@ impl World {
         let contact = self.contact(n, m);
         let last = contact.last().unwrap_or_default();
         let up = contact.links.values().filter(|l| last - **l < deadtime * 23 / 20).count();
-        if self.options.links.len() > 1 && safety.last_link == OnSilence::Hold && up < 2 {
+        let sure = !self.nodes[n].paused;
+        if sure && self.options.links.len() > 1 && safety.last_link == OnSilence::Hold && up < 2 {
             let links = &contact.links;
             return Some(format!("only one link was left: {links:?} of {}", lived / 1_000_000));
         }

@@ -27,11 +27,12 @@ pub struct Rules {
     pub holds: Vec<Vec<bool>>,
     /// What it was last started on, in words, by other node.
     pub proof: Vec<Vec<Vec<String>>>,
+    /// The epoch it was last started at.
+    pub own: Vec<Vec<Epoch>>,
     /// The highest promise to another node that was ever sent, the highest epoch ever sent.
     pub promised: Vec<Vec<Epoch>>,
     pub spoken: Vec<Vec<Epoch>>,
     pub started: Vec<BTreeMap<Epoch, usize>>,
-    pub ended: Vec<Vec<Epoch>>,
     pub last: Vec<Record>,
     /// Its state was lost or put back: what it forgot is not held against it.
     pub rolled: Vec<bool>,
@@ -39,7 +40,6 @@ pub struct Rules {
     /// By group: the last start or stop.
     pub last_job: Vec<u64>,
     pub jobs: Vec<u64>,
-    pub lost_owner: bool,
     pub two: Vec<bool>,
 }
 
@@ -78,17 +78,16 @@ impl Rules {
             person: (0, 0),
             commanded: Vec::new(),
             holds: vec![vec![false; g]; n],
+            own: vec![vec![Epoch::default(); g]; n],
             proof: vec![vec![Vec::new(); g]; n],
             promised: vec![vec![Epoch::default(); g]; n],
             spoken: vec![vec![Epoch::default(); g]; n],
             started: vec![BTreeMap::new(); g],
-            ended: vec![Vec::new(); g],
             last: vec![Record::default(); n],
             rolled: vec![false; n],
             contact: vec![vec![Contact::default(); n]; n],
             last_job: vec![0; g],
             jobs: vec![0; g],
-            lost_owner: false,
             two: vec![false; g],
         }
     }

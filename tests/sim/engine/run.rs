@@ -81,7 +81,7 @@ fn calm(world: &mut World) {
         (node.disk.full_until, node.disk.slow_until) = (0, 0);
         node.units.iter_mut().for_each(|u| u.no_carrier = false);
         world.note(n, "CALM");
-        world.at(t + 60 * MS, Next::Thaw { node: n });
+        world.at(t + 50 * MS, Next::Thaw { node: n });
         world.at(t + 100 * MS, Next::Power { node: n });
         let boot = world.nodes[n].boots;
         if world.nodes[n].on {

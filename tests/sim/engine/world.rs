@@ -50,6 +50,7 @@ pub enum Next {
     Daemon { node: usize, boot: u64 },
     Power { node: usize },
     Off { node: usize, boot: u64 },
+    Tuesday { node: usize },
     Carrier { node: usize, boot: u64, group: usize },
     Fault,
     Ask,
@@ -69,7 +70,7 @@ impl Next {
             | Next::Gone { node, .. }
             | Next::Daemon { node, .. }
             | Next::Carrier { node, .. } => Some(*node),
-            Next::Thaw { .. } | Next::Power { .. } | Next::Off { .. } | Next::Fault | Next::Ask => None,
+            Next::Thaw { .. } | Next::Power { .. } | Next::Off { .. } | Next::Tuesday { .. } | Next::Fault | Next::Ask => None,
         }
     }
 
@@ -181,6 +182,7 @@ impl World {
                 self.power_off(node, off);
             }
             Next::Off { .. } => {}
+            Next::Tuesday { node } => self.tuesday(node),
             Next::Carrier { node, boot, group } => self.carrier_back(node, boot, group),
             Next::Fault => self.background(),
             Next::Ask => self.operator(),
@@ -304,7 +306,7 @@ impl World {
     /// The daemon is gone; its machine and what runs there stay.
     pub fn end_daemon(&mut self, n: usize) {
         let landed = self.rng.chance(500);
-        let long = self.options.deadtime() * 11 / 10;
+        let long = self.options.deadtime() * 11 / 10 + self.options.keepalive();
         let node = &mut self.nodes[n];
         node.daemon = None;
         node.life += 1;
@@ -318,7 +320,7 @@ impl World {
     }
 
     fn thaw(&mut self, n: usize) {
-        let (t, long) = (self.t, self.options.deadtime() * 11 / 10);
+        let (t, long) = (self.t, self.options.deadtime() * 11 / 10 + self.options.keepalive());
         let node = &mut self.nodes[n];
         if node.is_frozen(t) {
             return;
