@@ -27,6 +27,7 @@ demo: tools
 
 test: tools
 	cargo fmt --check
+	rustfmt --check --edition 2024 tests/sim/engine/main.rs
 	cargo clippy --all-targets -- -D warnings
 	$(MAKE) deb PROFILE=lab
 	cargo build --example agent

@@ -27,6 +27,7 @@ debug-assertions = true
 
 /// `sharp` chooses, by thread, which deliberate fault of a changed copy is in force.
 const LIBRARY: &str = r#"//! The shipped core and wire format.
+#![allow(unused_parens, reason = "around the faults of a changed copy")]
 pub mod core;
 pub mod sharp;
 pub mod wire;

@@ -3,11 +3,11 @@
 use crate::borders::Border;
 use crate::rules::Broken;
 use crate::world::World;
+use hafailover::core::Core;
 use hafailover::core::heartbeat::{Heartbeat, Held, Phase};
 use hafailover::core::name::{Epoch, NodeId};
 use hafailover::core::record::Record;
 use hafailover::core::time::Instant;
-use hafailover::core::Core;
 
 impl World {
     pub fn broken(&mut self, rule: &'static str, n: usize, words: &str) {
@@ -118,7 +118,11 @@ impl World {
         }
         let below = self.rules.started[g].range(epoch..).any(|(_, by)| *by == n);
         if below && !self.rules.rolled[n] {
-            self.broken("PromiseKept", n, &format!("g{g}: promises {epoch} below a start of its own"));
+            self.broken(
+                "PromiseKept",
+                n,
+                &format!("g{g}: promises {epoch} below a start of its own"),
+            );
         }
         self.check_doubt(n, g);
         let lived = self.nodes[n].lived(self.t);
@@ -168,7 +172,11 @@ impl World {
             contact.beat = Some(beat.clone());
         }
         if again {
-            self.broken("NoReplay", n, &format!("frame {} of n{} was taken twice", beat.seq, from + 1));
+            self.broken(
+                "NoReplay",
+                n,
+                &format!("frame {} of n{} was taken twice", beat.seq, from + 1),
+            );
         }
     }
 
@@ -329,7 +337,8 @@ impl World {
         if after != *before {
             let age = (self.t - sent) / 1_000_000;
             let from = NodeId(beat.from.0).0 + 1;
-            let words = format!("a frame of n{from}, {age} ms old, changed\n  {before}\nto\n  {after}");
+            let words =
+                format!("a frame of n{from}, {age} ms old, changed\n  {before}\nto\n  {after}");
             self.broken("NoReplay", n, &words);
         }
     }

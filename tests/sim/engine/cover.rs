@@ -87,6 +87,9 @@ impl Cover {
     }
 
     pub fn zero(&self) -> Vec<&'static str> {
-        ROWS.iter().copied().filter(|row| self.0.get(row).copied().unwrap_or_default() == 0).collect()
+        ROWS.iter()
+            .copied()
+            .filter(|row| self.0.get(row).copied().unwrap_or_default() == 0)
+            .collect()
     }
 }

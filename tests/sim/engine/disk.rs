@@ -43,7 +43,8 @@ impl Disk {
     }
 
     pub fn lose(&mut self) {
-        *self = Disk { full_until: self.full_until, slow_until: self.slow_until, ..Disk::default() };
+        *self =
+            Disk { full_until: self.full_until, slow_until: self.slow_until, ..Disk::default() };
     }
 
     /// A backup is put back; false: there is none.

@@ -230,7 +230,15 @@ impl World {
         self.unit_job(n, g, k, MemberState::Deactivating, to, after);
     }
 
-    fn unit_job(&mut self, n: usize, g: usize, k: usize, now: MemberState, to: MemberState, ms: u64) {
+    fn unit_job(
+        &mut self,
+        n: usize,
+        g: usize,
+        k: usize,
+        now: MemberState,
+        to: MemberState,
+        ms: u64,
+    ) {
         let boot = self.nodes[n].boots;
         let unit = &mut self.nodes[n].units[g].units[k];
         unit.job += 1;
@@ -240,7 +248,15 @@ impl World {
         self.dirty(n, g);
     }
 
-    pub fn unit_done(&mut self, n: usize, boot: u64, g: usize, k: usize, job: u64, to: MemberState) {
+    pub fn unit_done(
+        &mut self,
+        n: usize,
+        boot: u64,
+        g: usize,
+        k: usize,
+        job: u64,
+        to: MemberState,
+    ) {
         let node = &mut self.nodes[n];
         if !node.on || node.boots != boot || node.units[g].units[k].job != job {
             return;

@@ -165,7 +165,12 @@ impl Daemon {
     }
 
     /// As `daemon::parts::Parts::heard`. Says too whether the frame shows a life of now.
-    pub fn heard(&mut self, me: usize, link: usize, bytes: &[u8]) -> Result<(Event, bool), Refusal> {
+    pub fn heard(
+        &mut self,
+        me: usize,
+        link: usize,
+        bytes: &[u8],
+    ) -> Result<(Event, bool), Refusal> {
         let link = LinkId(link as u8);
         let heartbeat = self.codec.decode(link, bytes)?;
         let mine = |e: &&Echo| e.peer == NodeId(me as u8) && e.session == self.session;

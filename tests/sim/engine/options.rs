@@ -1,10 +1,8 @@
-//! What one seed chooses before its run: the cluster, its settings, the world's quality, the faults.
+//! What one seed chooses before its run: the cluster, its settings, the world's quality, faults.
 
 use crate::rng::{MS, Rng};
 use hafailover::core::name::{GroupName, NodeId};
-use hafailover::core::policy::{
-    Failback, GroupPolicy, OnLost, OnSilence, Policy, Safety, Timing,
-};
+use hafailover::core::policy::{Failback, GroupPolicy, OnLost, OnSilence, Policy, Safety, Timing};
 use hafailover::core::time::Duration;
 use std::fmt;
 

@@ -40,7 +40,14 @@ impl World {
         Some(self.nodes[n].lived(self.t).saturating_sub(self.contact(n, m).last()?))
     }
 
-    fn wrong_promise(&self, n: usize, m: usize, g: usize, epoch: Epoch, kind: &str) -> Option<String> {
+    fn wrong_promise(
+        &self,
+        n: usize,
+        m: usize,
+        g: usize,
+        epoch: Epoch,
+        kind: &str,
+    ) -> Option<String> {
         let report = self.contact(n, m).report(&self.options.groups[g].name);
         let Some(report) = report else { return Some("it never reported the group".into()) };
         if report.held != Held::No {

@@ -6,11 +6,11 @@ use crate::rng::MS;
 use crate::rules::Broken;
 use crate::world::{Next, World};
 use crate::{cover::Cover, rng};
+use hafailover::core::Command;
 use hafailover::core::heartbeat::Phase;
 use hafailover::core::name::NodeId;
 use hafailover::core::policy::OnSilence;
 use hafailover::core::view::Presence;
-use hafailover::core::Command;
 
 pub struct Outcome {
     pub options: Options,

@@ -1,5 +1,6 @@
 //! The virtual world: a queue of what is to happen, and the one loop that lets it happen.
 
+use crate::clock::Clock;
 use crate::cover::Cover;
 use crate::net::Net;
 use crate::node::{Daemon, Node};
@@ -8,7 +9,6 @@ use crate::rng::{MS, Rng};
 use crate::rules::Rules;
 use crate::systemd::Units;
 use crate::trace::Trace;
-use crate::clock::Clock;
 use hafailover::core::name::LinkId;
 use hafailover::core::{Event, MemberState};
 use std::collections::BTreeMap;
@@ -70,7 +70,12 @@ impl Next {
             | Next::Gone { node, .. }
             | Next::Daemon { node, .. }
             | Next::Carrier { node, .. } => Some(*node),
-            Next::Thaw { .. } | Next::Power { .. } | Next::Off { .. } | Next::Tuesday { .. } | Next::Fault | Next::Ask => None,
+            Next::Thaw { .. }
+            | Next::Power { .. }
+            | Next::Off { .. }
+            | Next::Tuesday { .. }
+            | Next::Fault
+            | Next::Ask => None,
         }
     }
 
@@ -135,7 +140,8 @@ impl World {
     fn happen(&mut self, next: Next) {
         if let Some(n) = next.node() {
             let node = &mut self.nodes[n];
-            let frozen = if next.is_daemons() { node.frozen.max(node.daemon_frozen) } else { node.frozen };
+            let frozen =
+                if next.is_daemons() { node.frozen.max(node.daemon_frozen) } else { node.frozen };
             if self.t < frozen {
                 if matches!(next, Next::Frame { .. } | Next::Bytes { .. }) {
                     node.waiting += 1;
