@@ -22,12 +22,13 @@ const MOUNT: &str = "[Unit]\nDescription=Shared disk\n[Mount]\nWhat=/dev/shared\
 pub const AGENT: &str = "[Unit]\nDescription=Agent\nRequiresMountsFor=/srv\n[Service]\n\
     Type=exec\nExecStart=/usr/local/bin/agent\n";
 
+/// Without systemctl disable, which takes longer than all else: it asks for init scripts as well.
 const CLEAR: &str = "exec >/dev/null 2>&1; hafailover maintenance on; \
     systemctl kill -s KILL hafailover; systemctl stop hafailover; \
     rm -rf /run/hafailover/owned/* /run/hafailover/stopping/* /var/lib/hafailover; \
-    systemctl disable -q hafailover smbd; \
     systemctl stop files.target 'hafailover-ip@*' agent smbd srv.mount web; \
-    cd /etc/systemd/system && rm -rf files* web* *.d agent.service hafailover-groups.target.wants; \
+    cd /etc/systemd/system && rm -rf files* web* *.d agent.service hafailover-groups.target.wants \
+    multi-user.target.wants/hafailover.service multi-user.target.wants/smbd.service; \
     systemctl daemon-reload; systemctl reset-failed; journalctl -q --rotate --vacuum-time=1s";
 
 /// hafailover.toml for so many nodes.
@@ -96,7 +97,7 @@ impl Cluster {
             node.write("/etc/systemd/system/srv.mount", MOUNT);
             node.write("/etc/systemd/system/agent.service", agent);
             node.write("/etc/systemd/system/files.target", target);
-            node.must("systemctl enable -q files.target && systemctl daemon-reload");
+            node.must("systemctl enable -q --no-reload files.target && systemctl daemon-reload");
         }
     }
 

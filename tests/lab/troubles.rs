@@ -98,17 +98,29 @@ pub fn daemon_killed_is_back(c: &mut Cluster) {
     c.one_owner();
 }
 
+/// Kills n1's daemon each time it is back, until systemd gives it up. Each life lasts until n2
+/// hears it on both links: what falls silent with only one is not taken over.
 pub fn kill_until_lost(c: &Cluster) {
-    for _ in 0..6 {
-        if c.lab.node(0).run("systemctl is-failed hafailover").text.contains("failed") {
+    let status = |n: usize| c.lab.node(n).run("hafailover status").text;
+    let heard = || {
+        let accepted = status(0).lines().any(|l| l.starts_with("n2 ") && l.ends_with(" alive"));
+        accepted && status(1).lines().filter(|l| l.ends_with(" up")).count() == 2
+    };
+    for _ in 0..12 {
+        let lost = wait("the daemon", PATIENCE, || {
+            let state = c.lab.node(0).run("systemctl show -P ActiveState hafailover").text;
+            match state.trim() {
+                "failed" => Some(true),
+                "active" if heard() => Some(false),
+                _ => None,
+            }
+        });
+        if lost {
             return;
         }
-        wait("the daemon", PATIENCE, || {
-            let state = c.lab.node(0).run("systemctl show -P ActiveState hafailover").text;
-            matches!(state.trim(), "active" | "failed").then_some(())
-        });
         c.lab.node(0).run("systemctl kill -s KILL hafailover");
     }
+    panic!("systemd has not given up the daemon");
 }
 
 pub fn daemon_killed_five_times(c: &mut Cluster) {
