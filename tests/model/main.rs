@@ -22,6 +22,8 @@ const SHOWN: usize = 8;
 
 fn main() {
     canon::check();
+    let rest = setup::at_rest();
+    watch::check(&rest.cluster(), &rest.first());
     let args: Vec<String> = std::env::args().skip(1).collect();
     let deep = args.iter().any(|a| a == "--deep");
     let seconds = args.iter().position(|a| a == "--seconds").and_then(|n| args.get(n + 1));

@@ -51,6 +51,11 @@ const TWO: Plan = Plan {
 const WARM: Plan = Plan { warm: true, apart: 35, ..TWO };
 const THREE: Plan = Plan { nodes: 3, links: 1, ..TWO };
 
+/// Two nodes; the first runs the group.
+pub fn at_rest() -> Plan {
+    WARM
+}
+
 pub fn plans(deep: bool) -> Vec<Plan> {
     const CRASH: u32 = POWER | DAEMON;
     let plan = |name, base: Plan, faults: &'static [u32]| Plan { name, faults, ..base };

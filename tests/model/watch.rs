@@ -329,3 +329,20 @@ pub fn both_number(state: &State) -> u64 {
     let both = state.ghost.both.map(|at| ago(state.now, at.0));
     canon(&both, Origin::default())
 }
+
+/// The watch over second owners must not be blind: the cores give it nothing to see.
+pub fn check(cluster: &Cluster, rest: &State) {
+    let look = |state: &State| {
+        let mut broken = Vec::new();
+        state.watch_token(cluster, 1, 0, Epoch { counter: 9, node: NodeId(1) }, &mut broken);
+        broken.iter().map(|b| b.name).collect::<Vec<_>>()
+    };
+    let mut state = rest.clone();
+    assert_eq!(look(&state), ["OneOwner"], "n1 has the group, and n2 starts it by nothing");
+    state.ghost.nodes[1].proof[0] = vec![(0, "Silent".into())];
+    assert_eq!(look(&state), ["OneOwner"], "silence between nodes that were never parted");
+    state.ghost.parted = pair(0, 1);
+    assert!(look(&state).is_empty(), "silence between nodes whose links were all cut");
+    state.ghost.nodes[1].proof[0] = vec![(0, "Promise".into())];
+    assert_eq!(look(&state), ["OneOwner"], "a promise, whatever the links");
+}
