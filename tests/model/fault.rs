@@ -246,29 +246,8 @@ impl Step<'_> {
             Fault::Lose | Fault::Late(_) | Fault::Copy(_) | Fault::SlowJob(_) => self.delay(fault),
             Fault::Cut(mask, lasts) => self.cut(*mask, *lasts),
             Fault::Mend => self.state.cut = 0,
-            Fault::Power { n, back, written, carrier } => {
-                self.state.ghost.bereft = first && back.is_none() && self.at_rest();
-                self.write(*n, *written);
-                self.power_off(*n);
-                self.back(*n, *back);
-                if *carrier {
-                    self.carrier(*n);
-                }
-            }
-            Fault::Reinstall { n, back } => {
-                self.power_off(*n);
-                Arc::make_mut(&mut self.state.nodes[*n]).disk = None;
-                self.state.ghost.nodes[*n].reinstalled = true;
-                self.back(*n, Some(*back));
-            }
-            Fault::Kill { n, back, written } => {
-                self.write(*n, *written);
-                self.end_daemon(*n);
-                self.back(*n, *back);
-                match back {
-                    Some(50) => self.state.ghost.hands_off = first && self.at_rest(),
-                    _ => self.state.ghost.absent |= 1 << n,
-                }
+            Fault::Power { .. } | Fault::Reinstall { .. } | Fault::Kill { .. } => {
+                self.crash(fault, first);
             }
             Fault::Freeze { n, lasts } => self.freeze(*n, *lasts),
             Fault::Thaw(n) => {
@@ -305,6 +284,36 @@ impl Step<'_> {
             }
         }
         crate::situations::faulted(&mut self.state, fault);
+    }
+
+    fn crash(&mut self, fault: &Fault, first: bool) {
+        match fault {
+            Fault::Power { n, back, written, carrier } => {
+                self.state.ghost.bereft = first && back.is_none() && self.at_rest();
+                self.write(*n, *written);
+                self.power_off(*n);
+                self.back(*n, *back);
+                if *carrier {
+                    self.carrier(*n);
+                }
+            }
+            Fault::Reinstall { n, back } => {
+                self.power_off(*n);
+                Arc::make_mut(&mut self.state.nodes[*n]).disk = None;
+                self.state.ghost.nodes[*n].reinstalled = true;
+                self.back(*n, Some(*back));
+            }
+            Fault::Kill { n, back, written } => {
+                self.write(*n, *written);
+                self.end_daemon(*n);
+                self.back(*n, *back);
+                match back {
+                    Some(50) => self.state.ghost.hands_off = first && self.at_rest(),
+                    _ => self.state.ghost.absent |= 1 << n,
+                }
+            }
+            _ => {}
+        }
     }
 
     fn delay(&mut self, fault: &Fault) {

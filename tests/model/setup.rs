@@ -139,7 +139,7 @@ impl Plan {
         (node.units[0].running, node.units[0].stray) = (self.strays, self.strays);
         let mut state = State {
             now: 10_000_000_000,
-            nodes: vec![Arc::new(node); self.nodes],
+            nodes: (0..self.nodes).map(|_| Arc::new(node.clone())).collect(),
             queue: Vec::new(),
             cut: 0,
             ghost: Ghost::new(self.nodes, 1),

@@ -126,10 +126,10 @@ impl<'a> Step<'a> {
                 self.job(n, group, boot, work, STOP);
             }
             What::Observe { life, group } if life == alive => self.observe(n, group),
-            What::JobEnds { boot: of, group, work } if of == boot => {
-                if self.state.nodes[n].units[group].job == Some(work) {
-                    self.job_ends(n, group, work, end);
-                }
+            What::JobEnds { boot: of, group, work }
+                if of == boot && self.state.nodes[n].units[group].job == Some(work) =>
+            {
+                self.job_ends(n, group, work, end);
             }
             What::Boot { life } if life == alive => self.boot(n),
             _ => {}
