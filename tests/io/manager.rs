@@ -53,6 +53,11 @@ pub enum Signal {
 impl Manager {
     /// Moves this thread into a mount namespace and starts both there.
     pub fn start() -> Manager {
+        Manager::with(&["org.freedesktop.systemd1", "org.freedesktop.login1"])
+    }
+
+    /// The same, under these names.
+    pub fn with(names: &'static [&'static str]) -> Manager {
         // SAFETY: only this thread, which shares nothing of its file system view with others after.
         unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS) }
             .expect("root");
@@ -64,7 +69,7 @@ impl Manager {
         let (emit, signals) = tokio::sync::mpsc::unbounded_channel();
         let (ready, is_ready) = channel();
         let mine = state.clone();
-        std::thread::spawn(move || run(async { serve(mine, signals, ready).await }));
+        std::thread::spawn(move || run(async { serve(mine, names, signals, ready).await }));
         is_ready.recv_timeout(PATIENCE).expect("the manager is on the bus");
         Manager { state, emit, bus }
     }
@@ -126,22 +131,24 @@ async fn connect() -> Connection {
 
 async fn serve(
     state: Arc<Mutex<State>>,
+    names: &[&'static str],
     mut signals: tokio::sync::mpsc::UnboundedReceiver<Signal>,
     ready: Sender<()>,
 ) {
     let bus = connect().await;
     let calls = MessageStream::from(bus.clone());
-    bus.request_name("org.freedesktop.systemd1").await.expect("root may");
-    bus.request_name("org.freedesktop.login1").await.expect("root may");
-    tokio::task::spawn_local(private(state.clone()));
+    for name in names {
+        bus.request_name(*name).await.expect("root may");
+    }
+    std::fs::create_dir_all("/run/systemd").expect("made");
+    let listener = tokio::net::UnixListener::bind("/run/systemd/private").expect("bound");
+    tokio::task::spawn_local(private(listener, state.clone()));
     ready.send(()).expect("the test waits");
     listen(bus, state, calls, &mut signals).await;
 }
 
 /// The socket of PID 1's own, without a bus.
-async fn private(state: Arc<Mutex<State>>) {
-    std::fs::create_dir_all("/run/systemd").expect("made");
-    let listener = tokio::net::UnixListener::bind("/run/systemd/private").expect("bound");
+async fn private(listener: tokio::net::UnixListener, state: Arc<Mutex<State>>) {
     while let Ok((stream, _)) = listener.accept().await {
         let stream = stream.into_std().expect("a socket");
         let guid = zbus::Guid::generate();

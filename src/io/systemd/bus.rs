@@ -13,6 +13,9 @@ use zbus::{Connection, MessageStream, OwnedObjectPath, OwnedVariant, connection:
 
 /// Longest wait for one answer.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// A bus that has not let us in after so long is gone around: it may be there again before PID 1 is
+/// on it.
+const BUS_PATIENCE: Duration = Duration::from_secs(1);
 /// Signals that may wait; read by a task that does nothing else.
 const SIGNALS: usize = 4096;
 const PRIVATE: &str = "unix:path=/run/systemd/private";
@@ -63,7 +66,7 @@ pub struct Signals {
 /// Connects and subscribes. A bus that accepts and does not answer counts as none.
 pub async fn connect() -> zbus::Result<(Bus, Signals)> {
     let late = |_| zbus::Error::InputOutput(std::sync::Arc::new(ErrorKind::TimedOut.into()));
-    match tokio::time::timeout(PATIENCE, connect_to(false)).await {
+    match tokio::time::timeout(BUS_PATIENCE, connect_to(false)).await {
         Ok(Ok(both)) => Ok(both),
         _ => tokio::time::timeout(PATIENCE, connect_to(true)).await.map_err(late)?,
     }
@@ -95,7 +98,7 @@ async fn choose(signals: &Connection) -> zbus::Result<Vec<String>> {
         let owner = signals.call_method(Some(BUS), BUS_PATH, Some(BUS), "GetNameOwner", &name);
         match owner.await {
             Ok(reply) => tellers.push(reply.body().deserialize()?),
-            Err(zbus::Error::MethodError(..)) => {}
+            Err(_) if name == LOGIND => {}
             Err(e) => return Err(e),
         }
     }
@@ -163,7 +166,7 @@ impl Bus {
     /// Whether the bus itself answers: if it does, it is PID 1 that is busy.
     pub async fn answers(&self) -> bool {
         let ping = self.calls.call_method(Some(BUS), BUS_PATH, Some(BUS), "GetId", &());
-        !self.private && ping.await.is_ok()
+        !self.private && tokio::time::timeout(BUS_PATIENCE, ping).await.is_ok_and(|r| r.is_ok())
     }
 
     async fn call<B: Serialize + DynamicType>(

@@ -6,6 +6,7 @@ use super::bus::{self, Told};
 use crate::core::name::GroupName;
 use crate::core::{Event, Hand, Terminate};
 use crate::io::{Input, token};
+use futures_util::FutureExt;
 use std::rc::Rc;
 use std::time::Duration;
 use zbus::OwnedObjectPath;
@@ -40,6 +41,8 @@ pub async fn listen(shared: Rc<Shared>) {
 
 /// Ends when a call was not answered and the bus does not answer either.
 async fn silent(shared: &Shared, bus: &bus::Bus) {
+    // What went unanswered before this connection says nothing about it.
+    let _ = shared.unanswered.notified().now_or_never();
     loop {
         shared.unanswered.notified().await;
         if !bus.answers().await {
