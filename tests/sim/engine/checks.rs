@@ -159,14 +159,14 @@ impl World {
             let session = Some(beat.session);
             *contact = crate::rules::Contact { session, frames, ..Default::default() };
         }
-        if t - sent < deadtime / 2 {
-            contact.near = Some(lived);
-            contact.near_at = t;
-        }
         let newest = contact.beat.as_ref().is_none_or(|b| b.stamp < beat.stamp);
         // A node whose clock stood still cannot know how old a frame is.
         if newest || paused || t - sent < deadtime * 3 / 2 {
             contact.links.insert(link as u8, lived);
+        }
+        contact.sent = contact.sent.max(sent);
+        if newest && t - sent < deadtime / 2 {
+            contact.near = Some(lived);
         }
         if newest {
             contact.beat = Some(beat.clone());
@@ -223,7 +223,7 @@ impl World {
         let woke = self.nodes[n].woke;
         let began = self.nodes[n].daemon.as_ref().map_or(0, |d| d.began);
         let young = woke > began && self.t - woke < self.options.deadtime() * 17 / 20;
-        let unheard = |c: &crate::rules::Contact| c.session.is_some() && c.near_at < woke;
+        let unheard = |c: &crate::rules::Contact| c.session.is_some() && c.sent < woke;
         if young && self.rules.contact[n].iter().any(unheard) {
             let ms = (self.t - woke) / 1_000_000;
             self.broken("NoStaleAct", n, &format!("g{g}: acts {ms} ms after a stall, unheard"));
@@ -330,7 +330,8 @@ impl World {
         // One that is newer than all that came before is only late, and says so itself.
         let newest = self.rules.contact[n][usize::from(beat.from.0)].beat.as_ref();
         let late = newest.is_some_and(|b| b.session == beat.session && b.stamp == beat.stamp);
-        if late || self.t - sent < 2 * self.options.deadtime() {
+        // Nor can a node whose clock stood still know how old it is.
+        if late || self.nodes[n].paused || self.t - sent < 2 * self.options.deadtime() {
             return;
         }
         let after = self.shown(n);

@@ -53,7 +53,7 @@ impl World {
         if report.held != Held::No {
             return Some("it was last heard holding it".into());
         }
-        if self.contact(n, m).near_at < self.nodes[n].woke && kind == "Promise" {
+        if self.contact(n, m).sent < self.nodes[n].woke && kind == "Promise" {
             return Some("it was not heard since this node woke from a stall".into());
         }
         if report.promise == Some(epoch) {
@@ -149,7 +149,7 @@ impl World {
     }
 
     fn wrong_word(&self, n: usize, m: usize) -> Option<String> {
-        let heard = self.contact(n, m).near_at;
+        let heard = self.contact(n, m).sent;
         let said = self.rules.commanded.iter().any(|(by, at, command)| {
             let named = matches!(command, hafailover::core::Command::ConfirmDown { node }
                 if usize::from(node.0) == m);

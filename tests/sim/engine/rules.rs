@@ -52,7 +52,8 @@ pub struct Contact {
     pub beat: Option<Heartbeat>,
     /// When a frame came that was not long under way.
     pub near: Option<u64>,
-    pub near_at: u64,
+    /// When the latest of its frames was sent.
+    pub sent: u64,
     /// Session, link and number of every frame taken.
     pub frames: BTreeSet<(u64, u8, u64)>,
 }
