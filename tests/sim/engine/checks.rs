@@ -165,6 +165,9 @@ impl World {
             contact.links.insert(link as u8, lived);
         }
         contact.sent = contact.sent.max(sent);
+        if newest || t - sent < deadtime / 2 {
+            contact.sure.insert(link as u8, lived);
+        }
         if newest && t - sent < deadtime / 2 {
             contact.near = Some(lived);
         }

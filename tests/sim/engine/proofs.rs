@@ -81,8 +81,11 @@ impl World {
             return Some("silence = \"hold\"".into());
         }
         let contact = self.contact(n, m);
-        let last = contact.last().unwrap_or_default();
-        let up = contact.links.values().filter(|l| last - **l < deadtime * 23 / 20).count();
+        let up = |links: &std::collections::BTreeMap<u8, u64>| {
+            let last = links.values().max().copied().unwrap_or_default();
+            links.values().filter(|l| last - **l < deadtime * 23 / 20).count()
+        };
+        let up = up(&contact.links).max(up(&contact.sure));
         let sure = !self.nodes[n].paused;
         if sure && self.options.links.len() > 1 && safety.last_link == OnSilence::Hold && up < 2 {
             let links = &contact.links;

@@ -49,6 +49,8 @@ pub struct Contact {
     pub session: Option<Session>,
     /// By link: when, in the listener's lived time.
     pub links: BTreeMap<u8, u64>,
+    /// The same without frames of which it is not sure that they counted.
+    pub sure: BTreeMap<u8, u64>,
     pub beat: Option<Heartbeat>,
     /// When a frame came that was not long under way.
     pub near: Option<u64>,
