@@ -122,7 +122,10 @@ impl<'a> Step<'a> {
             }
             What::Stop { life, group, job } if life == alive => {
                 let work = Work { id: job, stop: true, life };
-                self.units(n, group, |u| (u.token, u.job) = (None, Some(work)));
+                self.units(n, group, |u| {
+                    u.closed = u.token.take().or(u.closed);
+                    u.job = Some(work);
+                });
                 self.job(n, group, boot, work, STOP);
             }
             What::Observe { life, group } if life == alive => self.observe(n, group),
@@ -191,7 +194,10 @@ impl<'a> Step<'a> {
             (false, _, End::Lost) => {
                 Event::Started { group: name, job, result: Err(StartError::Unknown { why }) }
             }
-            (true, true, _) => Event::Stopped { group: name, job, result: Ok(()) },
+            (true, true, _) => {
+                self.units(n, group, |u| u.closed = None);
+                Event::Stopped { group: name, job, result: Ok(()) }
+            }
             (false, true, _) => Event::Started { group: name, job, result: Ok(()) },
             (true, false, _) => {
                 let (why, holders) = ("target is busy".into(), vec!["pid 7 (vi)".into()]);
@@ -223,8 +229,8 @@ impl<'a> Step<'a> {
             restarts: 0,
             by_hand: false,
         };
-        let token = units.token;
-        let seen = Observation { members: vec![member], token, ..Observation::default() };
+        let (token, closed) = (units.token, units.closed);
+        let seen = Observation { members: vec![member], token, closed, ..Observation::default() };
         self.tell(n, Event::Observed { group: self.cluster.names[group].clone(), seen });
     }
 

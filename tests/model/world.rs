@@ -66,6 +66,8 @@ pub struct Units {
     pub running: bool,
     pub dead: bool,
     pub token: Option<Epoch>,
+    /// Where the token is from the beginning of a stop until the daemon has verified its end.
+    pub closed: Option<Epoch>,
     /// The job that systemd is at: its number, whether it stops, and for which daemon.
     pub job: Option<Work>,
     /// Every stop fails until this is mended.

@@ -24,7 +24,7 @@ impl World {
     /// Really here: a member is not down, the kernel holds something, or the gate is open.
     pub fn really(&self, n: usize, g: usize) -> bool {
         let units = &self.nodes[n].units[g];
-        self.nodes[n].on && (units.here() || units.token.is_some())
+        self.nodes[n].on && (units.here() || units.held())
     }
 
     /// A new daemon: what it ever said it must know still.
@@ -32,7 +32,7 @@ impl World {
         self.rules.daemon_began(n);
         let record = self.nodes[n].disk.read().unwrap_or_default();
         for g in 0..self.options.groups.len() {
-            let token = self.nodes[n].units[g].token.is_some();
+            let token = self.nodes[n].units[g].held();
             self.rules.holds[n][g] = token;
             let known = record.groups.get(&self.options.groups[g].name).copied();
             let known = known.unwrap_or_default();

@@ -59,7 +59,8 @@ impl World {
             }
             Kind::Up(k) => self.step_up(n, g, k, &task),
             Kind::Empty => {
-                self.nodes[n].units[g].token = None;
+                let units = &mut self.nodes[n].units[g];
+                units.closed = units.token.take().or(units.closed);
                 let top = self.nodes[n].units[g].units.len();
                 self.go_on(n, g, id, Kind::Down(top));
             }
@@ -128,6 +129,7 @@ impl World {
                 let why = "the answer was lost".to_string();
                 return self.stop_ends(n, g, Err(StopError::Unknown { why }));
             }
+            self.nodes[n].units[g].closed = None;
             return self.stop_ends(n, g, Ok(()));
         };
         let unit = self.nodes[n].units[g].units[at].clone();

@@ -141,7 +141,7 @@ impl Daemon {
         let keys = Keys::of(&[(1, [7; 32])], 1);
         let daemon = Daemon {
             core,
-            codec: Codec::new("sim", &names, NodeId(node.me as u8), keys),
+            codec: Codec::new("sim", &names, NodeId(node.me as u8), session, keys),
             session,
             began: t,
             signs: BTreeMap::new(),
@@ -164,6 +164,13 @@ impl Daemon {
         self.free_at[usize::from(link.0)] = until;
     }
 
+    /// The core has heard this peer: the codec takes no other session than it does.
+    pub fn accept(&mut self, peer: NodeId) {
+        if let Some(session) = self.core.session_of(peer) {
+            self.codec.accept_session(peer, session);
+        }
+    }
+
     /// As `daemon::parts::Parts::heard`. Says too whether the frame shows a life of now.
     pub fn heard(
         &mut self,
@@ -173,13 +180,16 @@ impl Daemon {
     ) -> Result<(Event, bool), Refusal> {
         let link = LinkId(link as u8);
         let heartbeat = self.codec.decode(link, bytes)?;
+        if heartbeat.from == NodeId(me as u8) {
+            let address = "a recording".to_string();
+            return Ok((Event::Double { heartbeat: Box::new(heartbeat), address }, false));
+        }
         let mine = |e: &&Echo| e.peer == NodeId(me as u8) && e.session == self.session;
         let echo = heartbeat.echoes.iter().find(mine).map(|e| e.stamp);
         let sign = self.signs.entry(heartbeat.from).or_default();
         let fresh = echo.filter(|stamp| *stamp > *sign);
         if let Some(stamp) = fresh {
             *sign = stamp;
-            self.codec.accept_session(heartbeat.from, heartbeat.session);
         }
         Ok((Event::Heard { link, heartbeat: Box::new(heartbeat) }, fresh.is_some()))
     }

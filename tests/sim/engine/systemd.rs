@@ -22,6 +22,8 @@ pub struct Unit {
 pub struct Units {
     pub units: Vec<Unit>,
     pub token: Option<Epoch>,
+    /// Where the token is from the beginning of a stop until its end is verified.
+    pub closed: Option<Epoch>,
     pub no_carrier: bool,
     /// Somebody else started something of it, past the gate: nobody can rule that out.
     pub stray: bool,
@@ -42,12 +44,17 @@ impl Units {
         if soft {
             units.push(unit(false));
         }
-        Units { units, token: None, no_carrier: false, stray: false }
+        Units { units, token: None, closed: None, no_carrier: false, stray: false }
     }
 
     /// What only somebody who sees everything knows: something of it is here.
     pub fn here(&self) -> bool {
         self.units.iter().any(|u| !u.down() || u.leftover)
+    }
+
+    /// What the daemon goes by: it is held here.
+    pub fn held(&self) -> bool {
+        self.token.or(self.closed).is_some()
     }
 
     pub fn whole(&self) -> bool {
@@ -67,6 +74,7 @@ impl Units {
         Observation {
             members: self.units.iter().enumerate().map(member).collect(),
             token: self.token,
+            closed: self.closed,
             leftovers: left.map(|(n, _)| format!("a process of m{n}.service")).collect(),
             blind: false,
             unloaded: None,

@@ -242,11 +242,16 @@ impl World {
         let Some(daemon) = &mut self.nodes[n].daemon else { return };
         match daemon.heard(n, link, bytes) {
             Ok((event, fresh)) => {
-                let Event::Heard { heartbeat, .. } = &event else { return };
+                let Event::Heard { heartbeat, .. } = &event else {
+                    return self.happen_to(n, event);
+                };
                 let beat = (**heartbeat).clone();
                 let before = replay.then(|| self.shown(n));
                 self.before_heard(n, from, link, &beat, fresh, sent);
                 self.happen_to(n, event);
+                if let Some(daemon) = &mut self.nodes[n].daemon {
+                    daemon.accept(beat.from);
+                }
                 if let Some(before) = before {
                     self.check_replay(n, &beat, &before, sent);
                 }
