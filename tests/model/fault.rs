@@ -317,6 +317,7 @@ impl Step<'_> {
     }
 
     fn delay(&mut self, fault: &Fault) {
+        self.state.ghost.slow |= matches!(fault, Fault::SlowJob(_));
         let mut item = self.state.queue.remove(0);
         let by = match fault {
             Fault::Late(by) | Fault::SlowJob(by) => *by,

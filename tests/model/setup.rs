@@ -69,7 +69,7 @@ pub fn plans(deep: bool) -> Vec<Plan> {
         plan("a cut, then", WARM, &[CUT, CRASH | REINSTALL]),
         plan("a crash, then", WARM, &[CRASH | REINSTALL, CUT]),
         plan("a freeze, then", WARM, &[FREEZE, FREEZE | CUT]),
-        plan("going away, then", WARM, &[TERMINATE, CRASH | JOB | STUCK]),
+        plan("going away, then", WARM, &[TERMINATE, CRASH | JOB | STUCK | TERMINATE]),
         plan("people", WARM, &[PEOPLE | UNITS, PEOPLE | MOVE]),
         plan("frames, then", WARM, &[FRAMES, CRASH]),
     ];

@@ -58,6 +58,8 @@ pub struct Ghost {
     pub begun: u8,
     /// Since when two nodes that hear each other have the same group.
     pub both: Option<Instant>,
+    /// Some job takes longer than the stop budget that `Healed` reckons with.
+    pub slow: bool,
     /// The only fault was one machine's power loss: another one must take over by itself.
     pub bereft: bool,
     /// The only fault was a daemon's restart.
@@ -112,7 +114,10 @@ impl Ghost {
         hash = mix(hash, u64::from(self.parted) << 32 | u64::from(self.absent));
         mix(
             hash,
-            u64::from(self.begun) << 8 | u64::from(self.hands_off) << 1 | u64::from(self.bereft),
+            u64::from(self.begun) << 8
+                | u64::from(self.slow) << 2
+                | u64::from(self.hands_off) << 1
+                | u64::from(self.bereft),
         )
     }
 }
@@ -174,6 +179,7 @@ impl Step<'_> {
                 node.core.is_some() && !node.frozen && !units.stuck && !units.stray
             };
             both |= owners.len() > 1
+                && !self.state.ghost.slow
                 && !self.state.ghost.nodes.iter().any(|n| n.maintenance)
                 && owners.iter().all(live)
                 && owners
