@@ -206,17 +206,18 @@ fn bound_left(
     let ending = report.is_some_and(|r| matches!(r.phase, Phase::Stopping | Phase::Stuck));
     let cared = report.is_some_and(|r| r.wish.value.maintenance);
     let going = peer.mood.leaving || peer.mood.shutting_down || world.wishes.maintenance.value;
-    if !(held && (ending || going || cared)) {
-        return None;
-    }
-    match peer.mood.guard_bound {
-        None => {
-            Some("it was last heard stopping, leaving or in maintenance while it held it".into())
+    let last = match peer.has_newer_life() {
+        true => "a new life of its daemon began and fell silent before it was believed",
+        false if held && (ending || going || cared) => {
+            "it was last heard stopping, leaving or in maintenance while it held it"
         }
-        Some(bound) if since < deadtime + bound => Some(format!(
-            "it was last heard stopping or leaving while it held it: its guard needs up to {:.0} s",
-            (deadtime + bound).as_secs_f64()
-        )),
+        false => return None,
+    };
+    match peer.mood.guard_bound {
+        None => Some(last.into()),
+        Some(bound) if since < deadtime + bound => {
+            Some(format!("{last}: its guard needs up to {:.0} s", (deadtime + bound).as_secs_f64()))
+        }
         Some(_) => None,
     }
 }

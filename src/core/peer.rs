@@ -140,6 +140,12 @@ impl Peer {
         heard
     }
 
+    /// A new life of its node was heard after the accepted one, and was not yet believed: what it
+    /// was about to do is not known.
+    pub fn has_newer_life(&self) -> bool {
+        self.rival.is_some() && self.heard.values().max() > self.spoke.as_ref()
+    }
+
     /// Whether the accepted life is there and does not go: a new one has to wait. Shorter than
     /// any restart but a very quick one, and then as long as between two heartbeats.
     fn speaks(&self, lived: Lived, timing: &Timing) -> bool {

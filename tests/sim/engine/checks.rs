@@ -143,7 +143,7 @@ impl World {
         from: usize,
         link: usize,
         beat: &Heartbeat,
-        fresh: bool,
+        (fresh, believed): (bool, bool),
         sent: u64,
     ) {
         let (t, lived) = (self.t, self.nodes[n].lived(self.t));
@@ -153,6 +153,13 @@ impl World {
         let again = !contact.frames.insert(seen) && contact.session == Some(beat.session);
         if contact.session != Some(beat.session) {
             if !fresh {
+                return;
+            }
+            if !believed {
+                contact.links.insert(link as u8, lived);
+                contact.near = Some(lived);
+                contact.sent = contact.sent.max(sent);
+                contact.rival = Some(beat.clone());
                 return;
             }
             let frames = std::mem::take(&mut contact.frames);
@@ -172,7 +179,7 @@ impl World {
             contact.near = Some(lived);
         }
         if newest {
-            contact.beat = Some(beat.clone());
+            (contact.beat, contact.rival) = (Some(beat.clone()), None);
         }
         if again {
             self.broken(

@@ -5,7 +5,7 @@ use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::options::Options;
 use crate::systemd::Units;
-use hafailover::core::heartbeat::Echo;
+use hafailover::core::heartbeat::{Echo, Heartbeat};
 use hafailover::core::name::{BootId, Epoch, LinkId, NodeId, Session};
 use hafailover::core::time::Instant;
 use hafailover::core::{Action, Boot, Core, Event, Observation};
@@ -164,10 +164,15 @@ impl Daemon {
         self.free_at[usize::from(link.0)] = until;
     }
 
-    /// The core has heard this peer: the codec takes no other session than it does.
-    pub fn accept(&mut self, peer: NodeId) {
-        if let Some(session) = self.core.session_of(peer) {
-            self.codec.accept_session(peer, session);
+    /// The core has heard this: the codec takes no other session of that peer than the core does.
+    pub fn accept(&mut self, me: usize, beat: &Heartbeat) {
+        let Some(session) = self.core.session_of(beat.from) else { return };
+        self.codec.accept_session(beat.from, session);
+        let mine = |e: &&Echo| e.peer == NodeId(me as u8) && e.session == self.session;
+        let echo = beat.echoes.iter().find(mine).map(|e| e.stamp);
+        if let Some(stamp) = echo.filter(|_| session == beat.session) {
+            let sign = self.signs.entry(beat.from).or_default();
+            *sign = stamp.max(*sign);
         }
     }
 
@@ -186,11 +191,8 @@ impl Daemon {
         }
         let mine = |e: &&Echo| e.peer == NodeId(me as u8) && e.session == self.session;
         let echo = heartbeat.echoes.iter().find(mine).map(|e| e.stamp);
-        let sign = self.signs.entry(heartbeat.from).or_default();
-        let fresh = echo.filter(|stamp| *stamp > *sign);
-        if let Some(stamp) = fresh {
-            *sign = stamp;
-        }
-        Ok((Event::Heard { link, heartbeat: Box::new(heartbeat) }, fresh.is_some()))
+        let sign = self.signs.get(&heartbeat.from).copied().unwrap_or_default();
+        let fresh = echo.is_some_and(|stamp| stamp > sign);
+        Ok((Event::Heard { link, heartbeat: Box::new(heartbeat) }, fresh))
     }
 }

@@ -95,6 +95,10 @@ impl World {
             return Some(why);
         }
         let beat = contact.beat.as_ref()?;
+        let guard = beat.mood.guard_bound.map_or(u64::MAX, |b| deadtime + b.as_nanos() as u64);
+        if contact.rival.is_some() && silent < guard / 20 * 19 {
+            return Some("a new life of it was heard last, and not believed".into());
+        }
         let report = contact.report(&self.options.groups[g].name)?;
         let restarts = beat.mood.restarting.map_or(0, |b| b.as_nanos() as u64 + deadtime);
         if silent < restarts / 20 * 19 {
@@ -103,7 +107,6 @@ impl World {
         let ending = matches!(report.phase, Phase::Stopping | Phase::Stuck);
         let cared = report.wish.value.maintenance;
         let going = beat.mood.leaving || beat.mood.shutting_down;
-        let guard = beat.mood.guard_bound.map_or(u64::MAX, |b| deadtime + b.as_nanos() as u64);
         if report.held != Held::No && (ending || going || cared) && silent < guard / 20 * 19 {
             return Some("last heard stopping, leaving or in maintenance".into());
         }

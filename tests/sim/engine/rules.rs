@@ -52,6 +52,8 @@ pub struct Contact {
     /// The same without frames of which it is not sure that they counted.
     pub sure: BTreeMap<u8, u64>,
     pub beat: Option<Heartbeat>,
+    /// The newest of a life that was not yet believed beside the one that is.
+    pub rival: Option<Heartbeat>,
     /// When a frame came that was not long under way.
     pub near: Option<u64>,
     /// When the latest of its frames was sent.

@@ -9,6 +9,7 @@ use crate::rng::{MS, Rng};
 use crate::rules::Rules;
 use crate::systemd::Units;
 use crate::trace::Trace;
+use hafailover::core::heartbeat::Heartbeat;
 use hafailover::core::name::LinkId;
 use hafailover::core::{Event, MemberState};
 use std::collections::BTreeMap;
@@ -232,6 +233,18 @@ impl World {
         self.turned(n);
     }
 
+    /// Whether the core takes this life of a peer for the present one. Two lives at once are a
+    /// clone or a quick restart, and which of them is meant is the core's to say.
+    fn would_believe(&self, n: usize, from: usize, beat: &Heartbeat, event: &Event) -> bool {
+        let Some(daemon) = &self.nodes[n].daemon else { return true };
+        if self.rules.contact[n][from].session == Some(beat.session) {
+            return true;
+        }
+        let mut core = daemon.core.clone();
+        core.handle(self.nodes[n].now(self.t), event.clone());
+        core.session_of(beat.from) == Some(beat.session)
+    }
+
     fn frame(&mut self, n: usize, link: usize, from: usize, bytes: &[u8], sent: u64, replay: bool) {
         if self.net.is_cut((link, from, n), self.t) && !replay {
             return;
@@ -247,10 +260,11 @@ impl World {
                 };
                 let beat = (**heartbeat).clone();
                 let before = replay.then(|| self.shown(n));
-                self.before_heard(n, from, link, &beat, fresh, sent);
+                let believed = self.would_believe(n, from, &beat, &event);
+                self.before_heard(n, from, link, &beat, (fresh, believed), sent);
                 self.happen_to(n, event);
                 if let Some(daemon) = &mut self.nodes[n].daemon {
-                    daemon.accept(beat.from);
+                    daemon.accept(n, &beat);
                 }
                 if let Some(before) = before {
                     self.check_replay(n, &beat, &before, sent);
