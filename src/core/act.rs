@@ -105,11 +105,9 @@ impl Core {
         let me = world.me;
         let record = world.record.groups.get(name).copied().unwrap_or_default();
         // The last owner promised us exactly `top`; any other epoch must be a new one, and so must
-        // one that we have owned already.
+        // one that we have claimed already.
         let written = world.durable.groups.get(name).and_then(|r| r.claim);
-        let used = record.claim == Some(top)
-            || written == Some(top)
-            || record.released.is_some_and(|r| r.epoch >= top);
+        let used = record.claim == Some(top) || written == Some(top);
         let given = world.successor(name) == Some(me) && !used;
         let epoch = if given { top } else { Epoch { counter: top.counter + 1, node: me } };
         let lost = world.others().filter(|p| !world.heard(*p)).filter(|p| {

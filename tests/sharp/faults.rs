@@ -124,7 +124,13 @@ pub const FAULTS: &[Fault] = &[
     fault(
         "does not wait for a peer that was stopping",
         "src/core/evidence.rs",
-        "if !(«held && (ending || going || cared)») {",
+        "false if «held && (ending || going || cared)» => {",
+        "false",
+    ),
+    fault(
+        "gives up a new life by the words of the old",
+        "src/core/evidence.rs",
+        "let last = match «peer.has_newer_life()» {",
         "false",
     ),
     fault(
@@ -160,7 +166,7 @@ pub const FAULTS: &[Fault] = &[
     fault(
         "takes an old frame for a sign of life",
         "src/core/peer.rs",
-        "if «!newest && !echo.is_some_and(|e| timely(now, e, deadtime))» {",
+        "if «!newest && !echo.is_some_and(|e| timely(now, e, timing.deadtime))» {",
         "false",
     ),
     fault(
@@ -189,8 +195,8 @@ pub const FAULTS: &[Fault] = &[
     ),
     fault(
         "owns an epoch twice",
-        "src/core/act.rs",
-        "|| «record.released.is_some_and(|r| r.epoch >= top)»;",
+        "src/core/world.rs",
+        "«released.is_some_and(|r| r.epoch == top)»\n        };",
         "false",
     ),
     fault(
