@@ -85,5 +85,7 @@ pub enum Link {
     Serial {
         device: PathBuf,
         baud: Option<u32>,
+        /// The two nodes that the line joins; to be named where there are more.
+        nodes: Option<Vec<String>>,
     },
 }

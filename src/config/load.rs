@@ -215,8 +215,9 @@ impl Source<'_> {
         for (n, link) in file.links.iter().enumerate() {
             let (name, kind) =
                 link_kind(link.get_ref(), nodes).map_err(|what| self.at(link.span(), &what))?;
-            if links.iter().any(|l| l.kind == kind) {
-                return Err(self.at(link.span(), &format!("{name} is listed twice: keep one")));
+            if let Some(other) = links.iter().find(|l| same_device(&l.kind, &kind)) {
+                let what = format!("{name} is there already, as {}: keep one", other.name);
+                return Err(self.at(link.span(), &what));
             }
             links.push(Link { id: LinkId(n as u8), name, kind });
         }
@@ -226,14 +227,18 @@ impl Source<'_> {
 
 fn link_kind(link: &file::Link, nodes: &[Node]) -> Result<(String, LinkKind), String> {
     match link {
-        file::Link::Serial { device, baud } => {
+        file::Link::Serial { device, baud, nodes: named } => {
             let baud = baud.unwrap_or(BAUD);
             if !BAUDS.contains(&baud) {
                 let all = BAUDS.map(|b| b.to_string()).join(", ");
                 return Err(format!("baud = {baud}: write one of {all}"));
             }
-            let name = format!("serial {}", device.display());
-            Ok((name, LinkKind::Serial { device: device.clone(), baud }))
+            let ends = line_ends(named.as_deref(), nodes)?;
+            let name = match named {
+                Some(named) => format!("serial {} {}", device.display(), named.join("-")),
+                None => format!("serial {}", device.display()),
+            };
+            Ok((name, LinkKind::Serial { device: device.clone(), baud, ends }))
         }
         file::Link::Udp { interface, port, group, ttl, addresses } => {
             if interface.is_empty() || interface.len() > 15 {
@@ -260,6 +265,31 @@ fn link_kind(link: &file::Link, nodes: &[Node]) -> Result<(String, LinkKind), St
             let port = port.unwrap_or(PORT);
             Ok((name, LinkKind::Udp { interface: interface.clone(), port, to }))
         }
+    }
+}
+
+/// Whether two links would use the same device or socket on some node.
+fn same_device(one: &LinkKind, other: &LinkKind) -> bool {
+    match (one, other) {
+        (
+            LinkKind::Serial { device, ends, .. },
+            LinkKind::Serial { device: other, ends: (a, b), .. },
+        ) => device == other && [ends.0, ends.1].iter().any(|end| end == a || end == b),
+        _ => one == other,
+    }
+}
+
+/// The two nodes at the ends of a serial line.
+fn line_ends(named: Option<&[String]>, nodes: &[Node]) -> Result<(NodeId, NodeId), String> {
+    let id = |name: &String| {
+        let node = nodes.iter().find(|n| n.name == *name);
+        node.map(|n| n.id).ok_or(format!("nodes names {name}, which is no [[node]]"))
+    };
+    match (named, nodes) {
+        (Some([a, b]), _) if a != b => Ok((id(a)?, id(b)?)),
+        (Some(_), _) => Err("nodes must name the two nodes that the line joins".into()),
+        (None, [a, b]) => Ok((a.id, b.id)),
+        (None, _) => Err("a serial line joins two nodes: add nodes = [\"NAME\", \"NAME\"]".into()),
     }
 }
 

@@ -41,14 +41,12 @@ pub struct Link {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LinkKind {
     /// UDP on one interface; port 694 (ha-cluster, IANA) by default.
-    Udp {
-        interface: String,
-        port: u16,
-        to: UdpTo,
-    },
+    Udp { interface: String, port: u16, to: UdpTo },
     Serial {
         device: PathBuf,
         baud: u32,
+        /// The two nodes that the line joins.
+        ends: (NodeId, NodeId),
     },
 }
 
@@ -83,6 +81,15 @@ pub struct GroupSettings {
     pub fragment: PathBuf,
 }
 
+impl Link {
+    fn line(&self) -> Option<(LinkId, (NodeId, NodeId))> {
+        match &self.kind {
+            LinkKind::Serial { ends, .. } => Some((self.id, *ends)),
+            LinkKind::Udp { .. } => None,
+        }
+    }
+}
+
 impl Settings {
     /// What the core runs by.
     pub fn policy(
@@ -93,6 +100,7 @@ impl Settings {
             me: self.me,
             nodes: self.nodes.iter().map(|n| n.name.clone()).collect(),
             links: self.links.iter().map(|l| l.name.clone()).collect(),
+            lines: self.links.iter().filter_map(Link::line).collect(),
             timing: self.timing.clone(),
             safety: self.safety.clone(),
             fingerprint: self.fingerprint,

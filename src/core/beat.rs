@@ -28,7 +28,7 @@ impl Core {
         }
         let pages = self.pages(due);
         for page in pages {
-            for n in 0..self.links.len() {
+            for n in (0..self.links.len()).filter(|n| self.policy.has(LinkId(*n as u8))) {
                 self.links[n].seq += 1;
                 self.beat.stamp = now.max(self.beat.stamp + Duration::from_nanos(1));
                 let heartbeat = Box::new(self.heartbeat(now, LinkId(n as u8), &page));
@@ -232,6 +232,7 @@ mod tests {
             me: NodeId(0),
             nodes: vec!["a".into(), "b".into()],
             links: vec!["link".into()],
+            lines: Default::default(),
             timing: Timing {
                 keepalive: ms(200),
                 warntime: ms(500),

@@ -157,6 +157,7 @@ mod tests {
             me: NodeId(0),
             nodes: vec!["a".into(), "b".into()],
             links: vec!["link".into()],
+            lines: Default::default(),
             timing: Timing {
                 keepalive: ms(200),
                 warntime: ms(500),

@@ -170,7 +170,7 @@ impl Core {
     /// Redundancy is judged when a peer is heard, so that its death, which silences all links
     /// nearly at once, is not taken for the loss of one of them.
     fn judge_redundancy(&mut self, now: Instant, id: NodeId) {
-        if self.links.len() < 2 {
+        if self.policy.links_to(id) < 2 {
             return;
         }
         let (lived, deadtime) = (self.lived(now), self.policy.timing.deadtime);

@@ -402,8 +402,8 @@ impl Core {
         due.max(now + Duration::from_nanos(1))
     }
 
-    /// Whether any group is held here, or not yet read, that is not in maintenance: such a one stays
-    /// as it is.
+    /// Whether any group is held here, or not yet read, that is not in maintenance: such a one
+    /// stays as it is.
     fn holds(&self, now: Instant) -> bool {
         let world = self.world(now);
         let mine = |(name, group): (&GroupName, &Group)| {

@@ -1,6 +1,6 @@
 //! The numbers and choices the core runs by. Made and checked by `config`, never here.
 
-use super::name::{GroupName, NodeId};
+use super::name::{GroupName, LinkId, NodeId};
 use super::time::Duration;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -12,11 +12,31 @@ pub struct Policy {
     pub nodes: Vec<String>,
     /// Names of all links in the configured order, for people.
     pub links: Vec<String>,
+    /// The two nodes that a line joins; a link that is not here joins all.
+    pub lines: BTreeMap<LinkId, (NodeId, NodeId)>,
     pub timing: Timing,
     pub safety: Safety,
     /// Of all settings that must agree between nodes.
     pub fingerprint: u64,
     pub groups: BTreeMap<GroupName, GroupPolicy>,
+}
+
+impl Policy {
+    /// Whether a link of this node leads to `peer`.
+    pub fn joins(&self, link: LinkId, peer: NodeId) -> bool {
+        let ends = [(self.me, peer), (peer, self.me)];
+        self.lines.get(&link).is_none_or(|line| ends.contains(line))
+    }
+
+    /// Whether this node is at an end of the link.
+    pub fn has(&self, link: LinkId) -> bool {
+        self.lines.get(&link).is_none_or(|line| line.0 == self.me || line.1 == self.me)
+    }
+
+    /// How many links lead to `peer`.
+    pub fn links_to(&self, peer: NodeId) -> usize {
+        (0..self.links.len()).filter(|n| self.joins(LinkId(*n as u8), peer)).count()
+    }
 }
 
 /// `keepalive < warntime < deadtime <= initdead` and `deadtime > 2 * keepalive`; `config` refuses

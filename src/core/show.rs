@@ -30,8 +30,13 @@ impl Core {
         let me = id == self.policy.me;
         let peer = (!me).then(|| world.peer(id));
         let up = peer.map(|p| p.links_up(world.lived, self.policy.timing.deadtime));
-        let links = self.links.iter().enumerate().map(|(n, link)| {
-            let link_id = LinkId(n as u8);
+        let all = (0..self.links.len()).map(|n| (n, LinkId(n as u8)));
+        let there = all.filter(|(_, link)| match me {
+            true => self.policy.has(*link),
+            false => self.policy.joins(*link, id),
+        });
+        let links = there.map(|(n, link_id)| {
+            let link = &self.links[n];
             let last = peer.and_then(|p| p.heard_on(link_id)).map(|l| world.lived.since(l));
             LinkView {
                 name: self.policy.links[n].clone(),
@@ -64,14 +69,14 @@ impl Core {
                     "the silence of {name} is not acted on (silence = \"hold\"): a takeover after \
                      its death needs hafailover confirm-down {name}"
                 ));
-            } else if self.links.len() >= 2 && safety.last_link == OnSilence::Hold {
+            } else if self.policy.links_to(id) >= 2 && safety.last_link == OnSilence::Hold {
                 let up = world.peer(id).links_up(world.lived, self.policy.timing.deadtime);
                 if world.heard(id) && up.len() < 2 {
                     words.push(format!(
                         "{name} is heard on {} of {} links: its death would not be acted on until \
                          two work",
                         up.len(),
-                        self.links.len()
+                        self.policy.links_to(id)
                     ));
                 } else if !world.heard(id)
                     && world.presence(id) == Presence::Silent

@@ -94,7 +94,7 @@ impl World<'_> {
     /// The jeopardy rule, for a peer that is silent now.
     pub fn disarmed_at(&self, id: NodeId) -> bool {
         self.policy.safety.last_link == OnSilence::Hold
-            && self.policy.links.len() >= 2
+            && self.policy.links_to(id) >= 2
             && self.peer(id).links_at_silence(self.policy.timing.deadtime) < 2
     }
 

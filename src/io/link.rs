@@ -20,6 +20,8 @@ pub struct LinkHandle {
 enum Way {
     Udp(super::udp::Sender),
     Serial(super::serial::Sender),
+    /// The line joins two other nodes.
+    Elsewhere,
 }
 
 #[derive(Debug, Default)]
@@ -59,7 +61,8 @@ pub fn open(link: &Link, me: NodeId, inbox: &Inbox) -> LinkHandle {
             inbox.clone(),
             counters.clone(),
         )),
-        LinkKind::Serial { device, baud } => Way::Serial(super::serial::open(
+        LinkKind::Serial { ends, .. } if ends.0 != me && ends.1 != me => Way::Elsewhere,
+        LinkKind::Serial { device, baud, .. } => Way::Serial(super::serial::open(
             link.id,
             device.clone(),
             *baud,
@@ -77,6 +80,7 @@ impl LinkHandle {
         match &self.way {
             Way::Udp(sender) => frames.iter().for_each(|frame| sender.send(frame)),
             Way::Serial(sender) => sender.send(frames),
+            Way::Elsewhere => {}
         }
     }
 }

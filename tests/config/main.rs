@@ -59,8 +59,28 @@ fn every_wrong_file_says_where_and_what() {
         (with("[[node]]\nname = \"n1\"\n"), lines + 2, "twice"),
         (with("[[node]]\nname = \"a b\"\n"), lines + 2, "host name"),
         (with("[[node]]\nnick = \"x\"\n"), lines + 2, "nick"),
+        (with("[[link]\n"), lines + 1, ""),
+        (without("name = \"office\"\n"), 1, "name"),
+        (without("[[node]]\nname = \"n2\"\n"), lines - 1, "2 to 16"),
+        (GOOD.split("[[link]]").next().unwrap_or_default().to_string(), 7, "1 to 16"),
+        (GOOD.replace("n1", "nx"), 4, "n1"),
+    ];
+    cases.into_iter().for_each(says);
+}
+
+fn says((text, line, word): (String, usize, &str)) {
+    let ConfigError(error) = parse(&text, "h.toml", "n1").expect_err(&text);
+    assert!(error.starts_with(&format!("h.toml:{line}:")), "line {line} of {text}\n{error}");
+    assert!(error.contains(word), "no {word:?} in {error}");
+}
+
+#[test]
+fn every_wrong_link_says_where_and_what() {
+    let with = |more: &str| format!("{GOOD}{more}");
+    let lines = GOOD.lines().count();
+    let cases: Vec<(String, usize, &str)> = vec![
         (with("[[link]]\ntype = \"tipc\"\n"), lines + 2, "tipc"),
-        (with("[[link]]\ntype = \"udp\"\ninterface = \"eth1\"\n"), lines + 1, "twice"),
+        (with("[[link]]\ntype = \"udp\"\ninterface = \"eth1\"\n"), lines + 1, "there already"),
         (with("[[link]]\ntype = \"udp\"\ninterface = \"\"\n"), lines + 1, "ip link"),
         (
             with("[[link]]\ntype = \"udp\"\ninterface = \"e\"\ngroup = \"10.0.0.1\"\n"),
@@ -85,17 +105,24 @@ fn every_wrong_file_says_where_and_what() {
             "mixes",
         ),
         (with("[[link]]\ntype=\"serial\"\ndevice=\"/dev/ttyS1\"\nbaud=300\n"), lines + 1, "9600"),
-        (with("[[link]\n"), lines + 1, ""),
-        (without("name = \"office\"\n"), 1, "name"),
-        (without("[[node]]\nname = \"n2\"\n"), lines - 1, "2 to 16"),
-        (GOOD.split("[[link]]").next().unwrap_or_default().to_string(), 7, "1 to 16"),
-        (GOOD.replace("n1", "nx"), 4, "n1"),
+        (
+            with("[[link]]\ntype=\"serial\"\ndevice=\"/dev/ttyS0\"\nbaud=9600\n"),
+            lines + 1,
+            "there already",
+        ),
+        (
+            with("[[link]]\ntype=\"serial\"\ndevice=\"/dev/ttyS1\"\nnodes=[\"n1\",\"n1\"]\n"),
+            lines + 1,
+            "two nodes",
+        ),
+        (
+            with("[[link]]\ntype=\"serial\"\ndevice=\"/dev/ttyS1\"\nnodes=[\"n1\",\"n9\"]\n"),
+            lines + 1,
+            "n9",
+        ),
+        (with("[[node]]\nname = \"n3\"\n"), 10, "a serial line joins two nodes"),
     ];
-    for (text, line, word) in cases {
-        let ConfigError(error) = parse(&text, "h.toml", "n1").expect_err(&text);
-        assert!(error.starts_with(&format!("h.toml:{line}:")), "line {line} of {text}\n{error}");
-        assert!(error.contains(word), "no {word:?} in {error}");
-    }
+    cases.into_iter().for_each(says);
 }
 
 struct Root(tempfile::TempDir);

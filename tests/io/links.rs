@@ -198,7 +198,7 @@ fn udp_unicast_ipv4_and_ipv6() {
 }
 
 fn serial(device: String) -> LinkKind {
-    LinkKind::Serial { device: device.into(), baud: 115_200 }
+    LinkKind::Serial { device: device.into(), baud: 115_200, ends: (NodeId(0), NodeId(1)) }
 }
 
 #[test]
@@ -254,7 +254,7 @@ fn a_change_on_a_busy_line_is_sent_when_it_is_free() {
     let device = slave.name().expect("a name");
     drop(slave);
     master.set_timeout(PATIENCE).expect("a time-out");
-    let kind = LinkKind::Serial { device: device.into(), baud: BAUD };
+    let kind = LinkKind::Serial { device: device.into(), baud: BAUD, ends: (NodeId(0), NodeId(1)) };
     let end = with_link(None, 0, kind, async move |handle, inbox| {
         usable(inbox, true).await;
         let mut deframer = hafailover::wire::line::Deframer::default();

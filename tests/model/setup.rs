@@ -114,6 +114,7 @@ impl Plan {
             me: NodeId(n as u8),
             nodes: (1..=self.nodes).map(|n| format!("n{n}")).collect(),
             links: (0..self.links).map(|l| format!("link{l}")).collect(),
+            lines: std::collections::BTreeMap::new(),
             timing: Timing {
                 keepalive: ms(100),
                 warntime: ms(250),

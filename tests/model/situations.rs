@@ -121,7 +121,7 @@ pub fn arrived(state: &State, n: usize, beat: &Heartbeat) {
 pub fn faulted(state: &mut State, fault: &Fault) {
     match fault {
         Fault::Ask(_, Command::Move { .. }) => {
-            state.ghost.moving = state.owners(0).first().copied()
+            state.ghost.moving = state.owners(0).first().copied();
         }
         Fault::Disable(n) if state.nodes[*n].units[0].running => reach(Situation::DisabledOwner),
         Fault::Power { carrier: true, .. } => state.ghost.carrier = true,

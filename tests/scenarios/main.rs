@@ -4,7 +4,7 @@
 
 mod world;
 
-use hafailover::core::name::{GroupName, NodeId};
+use hafailover::core::name::{GroupName, LinkId, NodeId};
 use hafailover::core::policy::{Failback, GroupPolicy, OnLost, OnSilence, Policy, Safety, Timing};
 use hafailover::core::time::Duration;
 use hafailover::core::{Command, Event, Hand, Terminate};
@@ -66,6 +66,7 @@ struct Setup {
     nodes: usize,
     clones: Vec<usize>,
     links: usize,
+    lines: BTreeMap<LinkId, (NodeId, NodeId)>,
     timing: Timing,
     safety: Safety,
     groups: BTreeMap<GroupName, GroupPolicy>,
@@ -78,6 +79,7 @@ impl Default for Setup {
             nodes: 2,
             clones: Vec::new(),
             links: 2,
+            lines: BTreeMap::new(),
             timing: Timing {
                 keepalive: ms(200),
                 warntime: ms(600),
@@ -105,6 +107,10 @@ impl Setup {
             ["nodes", n] => self.nodes = n.parse().expect("a number"),
             ["clone", n] => self.clones.push(n[1..].parse::<usize>().expect("n<number>") - 1),
             ["links", n] => self.links = n.parse().expect("a number"),
+            ["line", link, a, b] => {
+                let node = |w: &str| NodeId(w[1..].parse::<u8>().expect("n<number>") - 1);
+                self.lines.insert(LinkId(link.parse().expect("a number")), (node(a), node(b)));
+            }
             ["silence", what] => {
                 (self.safety.silence, self.safety.unseen) = (silence(what), silence(what));
             }
@@ -140,6 +146,7 @@ impl Setup {
             me: NodeId(n as u8),
             nodes: (1..=self.nodes).map(|n| format!("n{n}")).collect(),
             links: (0..self.links).map(|l| format!("link{l}")).collect(),
+            lines: self.lines.clone(),
             timing: self.timing.clone(),
             safety: self.safety.clone(),
             fingerprint: 1,

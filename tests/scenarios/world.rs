@@ -269,7 +269,8 @@ impl World {
     }
 
     fn send(&mut self, n: usize, link: LinkId, heartbeat: &Heartbeat) {
-        for to in (0..self.nodes.len()).filter(|to| *to != n) {
+        let ends = |to: &usize| self.policies[*to].has(link);
+        for to in (0..self.nodes.len()).filter(|to| *to != n).filter(ends).collect::<Vec<_>>() {
             if !self.cut.contains(&(link.0, n as u8, to as u8)) {
                 let heartbeat = Box::new(heartbeat.clone());
                 let event = match heartbeat.from == self.policies[to].me {

@@ -169,7 +169,10 @@ fn links(root: &Path, settings: &Settings, findings: &mut Findings) {
         );
     }
     for link in &settings.links {
-        let LinkKind::Serial { device, baud } = &link.kind else { continue };
+        let LinkKind::Serial { device, baud, ends } = &link.kind else { continue };
+        if ends.0 != settings.me && ends.1 != settings.me {
+            continue;
+        }
         if let Err(words) = load::line_is_fast_enough(*baud, settings.timing.keepalive) {
             findings.warn(format!("{}: {words}", link.name));
         }

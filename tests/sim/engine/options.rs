@@ -149,6 +149,7 @@ impl Options {
             me: NodeId(me as u8),
             nodes: (1..=self.nodes).map(|n| format!("n{n}")).collect(),
             links: (0..self.links.len()).map(|l| format!("link{l}")).collect(),
+            lines: std::collections::BTreeMap::new(),
             timing: self.timing.clone(),
             safety: self.safety.clone(),
             fingerprint: 1,
