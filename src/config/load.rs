@@ -16,6 +16,8 @@ use toml::Spanned;
 /// heartbeat's port, ha-cluster at IANA.
 const PORT: u16 = 694;
 const BAUD: u32 = 115_200;
+/// Least time for the guard of a lost daemon to stop its groups.
+const GUARD_LEAST: Duration = Duration::from_secs(1);
 const BAUDS: [u32; 9] = [9600, 19_200, 38_400, 57_600, 115_200, 230_400, 460_800, 500_000, 921_600];
 /// A heartbeat of two nodes and one group, sealed.
 const USUAL_FRAME: usize = 330;
@@ -189,7 +191,14 @@ impl Source<'_> {
             Some(file::Silence::Hold) => OnSilence::Hold,
         };
         let on_silence = silence(safety.silence, OnSilence::Takeover);
-        let least = timing.deadtime + Duration::from_secs(30);
+        let usual = timing.deadtime + Duration::from_secs(30);
+        let guard_bound = self.duration(&safety.guard_bound, usual)?;
+        if let Some(span) = safety.guard_bound.as_ref().map(Spanned::span)
+            && guard_bound < timing.deadtime + GUARD_LEAST
+        {
+            let what = "guard-bound must leave the guard a second or more after deadtime";
+            return Err(self.at(span, what));
+        }
         Ok(Safety {
             silence: on_silence,
             unseen: silence(safety.unseen, on_silence),
@@ -198,7 +207,7 @@ impl Source<'_> {
                 None | Some(file::Lost::Reboot) => OnLost::Reboot,
                 Some(file::Lost::Leave) => OnLost::Leave,
             },
-            guard_bound: self.duration(&safety.guard_bound, least)?,
+            guard_bound,
         })
     }
 

@@ -197,10 +197,12 @@ fn bound_left(
     since: Duration,
 ) -> Option<String> {
     let deadtime = world.policy.timing.deadtime;
+    let guard = peer.mood.guard_bound.unwrap_or_default();
     if let Some(bound) = peer.mood.restarting
-        && since < deadtime + bound
+        && since < deadtime + bound + guard
     {
-        return Some("it said that its daemon restarts, and its time is not over".into());
+        let words = "it said that its daemon restarts, and its time and its guard's are not over";
+        return Some(words.into());
     }
     let held = report.is_none_or(|r| r.held != Held::No);
     let ending = report.is_some_and(|r| matches!(r.phase, Phase::Stopping | Phase::Stuck));
@@ -210,6 +212,9 @@ fn bound_left(
         true => "a new life of its daemon began and fell silent before it was believed",
         false if held && (ending || going || cared) => {
             "it was last heard stopping, leaving or in maintenance while it held it"
+        }
+        false if held && peer.may_be_lost() && peer.mood.guard_bound.is_some() => {
+            "its daemon crashed shortly before it fell silent"
         }
         false => return None,
     };

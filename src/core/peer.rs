@@ -3,11 +3,15 @@
 
 use super::detector::Lived;
 use super::heartbeat::{Echo, GroupReport, Heartbeat, Mood};
-use super::name::{GroupName, LinkId, LinkSet, NodeId, Session};
+use super::name::{BootId, GroupName, LinkId, LinkSet, NodeId, Session};
 use super::policy::Timing;
 use super::time::{Duration, Instant};
 use super::view::Presence;
 use std::collections::BTreeMap;
+
+/// systemd gives a daemon up that crashes five times within so long (StartLimitIntervalSec= of
+/// hafailover.service); then its guard stops its groups.
+const GIVES_UP: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Peer {
@@ -15,6 +19,10 @@ pub struct Peer {
     session: Option<Session>,
     /// A life that was heard but has not yet shown that it hears us now.
     candidate: Option<Stamp>,
+    /// The life of its machine in which the accepted one runs.
+    boot: Option<BootId>,
+    /// When the accepted life took the place of one that had not said that it goes.
+    crashed: Option<Lived>,
     /// When the accepted life itself was heard.
     spoke: Option<Lived>,
     /// Another life that hears us, and since when; refused as long as the accepted one speaks.
@@ -111,8 +119,14 @@ impl Peer {
                 return Heard { refused: true, ..heard };
             }
             heard.new_session = true;
-            let told = std::mem::take(&mut self.told);
-            *self = Peer { session: Some(beat.session), told, ..Peer::default() };
+            let crashed = (self.boot == Some(beat.boot) && !self.is_going()).then_some(lived);
+            *self = Peer {
+                session: Some(beat.session),
+                told: std::mem::take(&mut self.told),
+                boot: Some(beat.boot),
+                crashed,
+                ..Peer::default()
+            };
         }
         // A frame that was overtaken and cannot show that it is of now is no sign of life: it may
         // have waited in a buffer, or be a recording of one that never came.
@@ -140,6 +154,16 @@ impl Peer {
         heard
     }
 
+    fn is_going(&self) -> bool {
+        self.mood.leaving || self.mood.restarting.is_some()
+    }
+
+    /// Its daemon crashed so shortly before it fell silent that systemd may have given it up.
+    pub fn may_be_lost(&self) -> bool {
+        let last = self.heard.values().max();
+        self.crashed.zip(last).is_some_and(|(at, last)| last.since(at) < GIVES_UP)
+    }
+
     /// A new life of its node was heard after the accepted one, and was not yet believed: what it
     /// was about to do is not known.
     pub fn has_newer_life(&self) -> bool {
@@ -149,9 +173,8 @@ impl Peer {
     /// Whether the accepted life is there and does not go: a new one has to wait. Shorter than
     /// any restart but a very quick one, and then as long as between two heartbeats.
     fn speaks(&self, lived: Lived, timing: &Timing) -> bool {
-        let going = self.mood.leaving || self.mood.restarting.is_some();
         let quiet = timing.keepalive * 3 / 2;
-        !going && self.spoke.is_some_and(|spoke| lived.since(spoke) < quiet)
+        !self.is_going() && self.spoke.is_some_and(|spoke| lived.since(spoke) < quiet)
     }
 
     /// Only from a heartbeat newer than all before it: an older one, come late over a slow link,

@@ -55,6 +55,7 @@ fn every_wrong_file_says_where_and_what() {
         (with("[timing]\nkeepalife = \"2s\"\n"), lines + 2, "keepalife"),
         (with("[safety]\nsilence = \"maybe\"\n"), lines + 2, "takeover"),
         (with("[safety]\nstonith = true\n"), lines + 2, "stonith"),
+        (with("[safety]\nguard-bound = \"1s\"\n"), lines + 2, "a second or more"),
         (with("[fencing]\n"), lines + 1, "fencing"),
         (with("[[node]]\nname = \"n1\"\n"), lines + 2, "twice"),
         (with("[[node]]\nname = \"a b\"\n"), lines + 2, "host name"),

@@ -49,6 +49,7 @@ interface = "eth1"
 [[link]]
 type = "serial"
 device = "/dev/ttyS0"
+nodes = ["a", "b"]
 "#;
 const TARGET: &str = "[Unit]\nRequires=disk.mount smb.service\n";
 

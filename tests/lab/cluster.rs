@@ -47,6 +47,8 @@ pub fn config(nodes: usize, more: &str) -> String {
 }
 
 pub const TAKEOVER: &str = "[safety]\nsilence = \"takeover\"\n";
+/// The same with a guard that is not waited for so long.
+pub const QUICK_GUARD: &str = "[safety]\nsilence = \"takeover\"\nguard-bound = \"8s\"\n";
 
 impl Cluster {
     pub fn of(nodes: usize, suite: &str) -> Cluster {

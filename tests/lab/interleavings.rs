@@ -1,6 +1,6 @@
 //! Stories of things that happen in the middle of others: each broke a draft of the protocol.
 
-use crate::cluster::{AGENT, Cluster, PATIENCE, TAKEOVER, TARGET};
+use crate::cluster::{AGENT, Cluster, PATIENCE, QUICK_GUARD, TAKEOVER, TARGET};
 use crate::harness::net::Lan;
 use crate::harness::wait;
 use crate::restarts::{MEMBERS, slow_agent};
@@ -70,7 +70,7 @@ fn stuck_then_the_daemon_is_lost(c: &mut Cluster) {
 /// The members run, without the address whose probe would find them, though nobody started them
 /// for the cluster. The other node will take silence for death: the guard must stop these too.
 fn strays_then_the_daemon_is_lost(c: &mut Cluster) {
-    c.configure(TAKEOVER);
+    c.configure(QUICK_GUARD);
     c.lab.node(0).must(
         "systemctl disable -q files.target; systemctl daemon-reload; systemctl start srv.mount \
          agent; systemctl enable -q files.target; systemctl daemon-reload",
@@ -105,7 +105,7 @@ fn disabled_then_the_daemon_dies(c: &mut Cluster) {
 }
 
 fn disabled_then_the_daemon_is_lost(c: &mut Cluster) {
-    c.start_all(TAKEOVER);
+    c.start_all(QUICK_GUARD);
     c.lab.node(0).must("systemctl disable -q files.target");
     c.told(0, "reloaded");
     crate::troubles::kill_until_lost(c);

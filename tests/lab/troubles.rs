@@ -1,8 +1,9 @@
 //! Stories of members, daemons, systemd and people that do what they should not.
 
-use crate::cluster::{Cluster, PATIENCE, TAKEOVER, TARGET};
+use crate::cluster::{Cluster, PATIENCE, QUICK_GUARD, TAKEOVER, TARGET};
 use crate::harness::net::Lan;
 use crate::harness::wait;
+use crate::restarts::slow_agent;
 use std::time::Duration;
 
 pub fn restart_of_a_member_moves_nothing(c: &mut Cluster) {
@@ -123,17 +124,21 @@ pub fn kill_until_lost(c: &Cluster) {
     panic!("systemd has not given up the daemon");
 }
 
+/// The guard takes longer than deadtime: it is waited for.
 pub fn daemon_killed_five_times(c: &mut Cluster) {
-    c.start_all(TAKEOVER);
+    c.configure_with(QUICK_GUARD, TARGET, &slow_agent(3, 0));
+    (0..2).for_each(|n| c.start(n));
+    c.runs_on(0);
     kill_until_lost(c);
     c.runs_on(1);
     c.told(0, "guard-done");
+    assert_eq!(c.lab.node(1).told("start-failed"), 0, "it was tried while the guard was at work");
     assert_ne!(c.lab.node(0).run("systemctl is-active agent srv.mount").code, 0);
     c.one_owner();
 }
 
 pub fn daemon_killed_five_times_with_busy_mount(c: &mut Cluster) {
-    c.start_all(TAKEOVER);
+    c.start_all(QUICK_GUARD);
     let mut holder = c.lab.node(0).command("exec sleep 1000 < /srv/data").spawn().expect("started");
     kill_until_lost(c);
     wait("the forced reboot", PATIENCE, || (!c.lab.node(0).is_up()).then_some(()));
@@ -273,7 +278,7 @@ pub fn lan_cable_of_the_owner(c: &mut Cluster) {
 }
 
 pub fn wrong_configuration_touches_nothing(c: &mut Cluster) {
-    c.start_all(TAKEOVER);
+    c.start_all(QUICK_GUARD);
     let node = c.lab.node(0);
     let good = node.must("cat /etc/hafailover/hafailover.toml");
     node.write("/etc/hafailover/hafailover.toml", &good.replace("initdead", "initdeath"));

@@ -38,6 +38,8 @@ pub struct Node {
     pub frozen: bool,
     held_back: Vec<Event>,
     life: u64,
+    /// Grows with every life of the machine.
+    boots: u64,
     jobs: BTreeMap<u64, Job>,
 }
 
@@ -79,7 +81,7 @@ impl World {
         let node = &mut self.nodes[n];
         node.life += 1;
         let session = Session(100 * (n as u64 + 1) + node.life);
-        let boot = Boot { session, boot: BootId(node.life), record: node.disk.clone() };
+        let boot = Boot { session, boot: BootId(node.boots), record: node.disk.clone() };
         let (core, actions) = Core::new(self.now, boot, self.policies[n].clone());
         node.core = Some(core);
         for link in 0..self.policies[n].links.len() {
@@ -90,6 +92,7 @@ impl World {
     }
 
     pub fn power_off(&mut self, n: usize) {
+        self.nodes[n].boots += 1;
         self.kill_daemon(n);
         for units in self.nodes[n].units.values_mut() {
             *units = Units { start_fails: units.start_fails, ..Units::default() };
