@@ -225,7 +225,10 @@ impl Source<'_> {
             let (name, kind) =
                 link_kind(link.get_ref(), nodes).map_err(|what| self.at(link.span(), &what))?;
             if let Some(other) = links.iter().find(|l| same_device(&l.kind, &kind)) {
-                let what = format!("{name} is there already, as {}: keep one", other.name);
+                let what = format!(
+                    "{name} uses what {} uses already: keep one, or give it another port",
+                    other.name
+                );
                 return Err(self.at(link.span(), &what));
             }
             links.push(Link { id: LinkId(n as u8), name, kind });
@@ -284,7 +287,11 @@ fn same_device(one: &LinkKind, other: &LinkKind) -> bool {
             LinkKind::Serial { device, ends, .. },
             LinkKind::Serial { device: other, ends: (a, b), .. },
         ) => device == other && [ends.0, ends.1].iter().any(|end| end == a || end == b),
-        _ => one == other,
+        (
+            LinkKind::Udp { interface, port, .. },
+            LinkKind::Udp { interface: other, port: others, .. },
+        ) => interface == other && port == others,
+        _ => false,
     }
 }
 

@@ -47,6 +47,14 @@ type Case = (fn(&Root), i32, &'static [&'static str]);
 
 const CASES: &[Case] = &[
     (
+        |r| {
+            let more = "[[link]]\ntype = \"udp\"\ninterface = \"eth1\"\nport = 695\n";
+            r.file("etc/hafailover/hafailover.toml", &format!("{GOOD}{more}{SILENCE}"));
+        },
+        2,
+        &["two links run over eth1", "another interface"],
+    ),
+    (
         |r| r.write("files.target.d/budget.conf", "[X-Hafailover]\nStopBudget=60s\n"),
         2,
         &["a stop may take 110s", "StopBudget= is 60s", "StopBudget=110s"],

@@ -81,7 +81,12 @@ fn every_wrong_link_says_where_and_what() {
     let lines = GOOD.lines().count();
     let cases: Vec<(String, usize, &str)> = vec![
         (with("[[link]]\ntype = \"tipc\"\n"), lines + 2, "tipc"),
-        (with("[[link]]\ntype = \"udp\"\ninterface = \"eth1\"\n"), lines + 1, "there already"),
+        (with("[[link]]\ntype = \"udp\"\ninterface = \"eth1\"\n"), lines + 1, "already"),
+        (
+            with("[[link]]\ntype=\"udp\"\ninterface=\"eth1\"\ngroup=\"ff02::94\"\n"),
+            lines + 1,
+            "another port",
+        ),
         (with("[[link]]\ntype = \"udp\"\ninterface = \"\"\n"), lines + 1, "ip link"),
         (
             with("[[link]]\ntype = \"udp\"\ninterface = \"e\"\ngroup = \"10.0.0.1\"\n"),
@@ -109,7 +114,7 @@ fn every_wrong_link_says_where_and_what() {
         (
             with("[[link]]\ntype=\"serial\"\ndevice=\"/dev/ttyS0\"\nbaud=9600\n"),
             lines + 1,
-            "there already",
+            "already",
         ),
         (
             with("[[link]]\ntype=\"serial\"\ndevice=\"/dev/ttyS1\"\nnodes=[\"n1\",\"n1\"]\n"),

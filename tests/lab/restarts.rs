@@ -9,6 +9,7 @@ pub const ALL: &[(&str, Story)] = &[
     ("reboot_hands_over_and_returns", reboot_hands_over_and_returns),
     ("restart_of_the_daemon_touches_nothing", restart_of_the_daemon_touches_nothing),
     ("restart_of_either_daemon_during_a_move", restart_of_either_daemon_during_a_move),
+    ("upgrade_of_the_package", upgrade_of_the_package),
 ];
 
 /// Slow enough that something can happen between its two ends.
@@ -43,6 +44,31 @@ fn reboot_hands_over_and_returns(c: &mut Cluster) {
 /// Shows which life of each member runs.
 pub const MEMBERS: &str =
     "systemctl show -P InvocationID agent srv.mount 'hafailover-ip@192.168.0.100-24.service'";
+
+/// Installed anew, the package restarts the daemon and nothing else; with a file by which the
+/// daemon could not start again, not even that. Removed, it gives the groups away first.
+fn upgrade_of_the_package(c: &mut Cluster) {
+    c.start_all(TAKEOVER);
+    let node = c.lab.node(0);
+    let daemon = || node.must("systemctl show -P MainPID hafailover");
+    let (members, old) = (node.must(MEMBERS), daemon());
+    node.must("dpkg -i /tmp/p.deb");
+    c.runs_on(0);
+    assert_ne!(daemon(), old, "the new daemon runs");
+    let good = node.must("cat /etc/hafailover/hafailover.toml");
+    node.write("/etc/hafailover/hafailover.toml", &good.replace("initdead", "initdeath"));
+    let old = daemon();
+    let said = node.must("dpkg -i /tmp/p.deb 2>&1");
+    assert!(said.contains("hafailover check finds errors"), "{said}");
+    assert_eq!(daemon(), old, "the old daemon goes on");
+    assert_eq!(members, node.must(MEMBERS), "a member was touched");
+    node.write("/etc/hafailover/hafailover.toml", &good);
+    node.must("dpkg -r hafailover");
+    c.runs_on(1);
+    assert_eq!(c.evidence(1), "n1=Released");
+    c.lab.node(0).must("dpkg -i /tmp/p.deb");
+    c.one_owner();
+}
 
 fn restart_of_the_daemon_touches_nothing(c: &mut Cluster) {
     c.start_all(TAKEOVER);

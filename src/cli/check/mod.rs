@@ -6,7 +6,7 @@ mod live;
 mod order;
 mod units;
 
-use crate::config::settings::{LinkKind, Settings};
+use crate::config::settings::{Link, LinkKind, Settings};
 use crate::config::{self, load, target};
 use crate::core::policy::{OnLost, OnSilence};
 use crate::daemon::setup;
@@ -167,6 +167,19 @@ fn links(root: &Path, settings: &Settings, findings: &mut Findings) {
             "one link only: its loss cannot be told from the death of the peer; add one that \
              shares nothing with it, for example a serial line",
         );
+    }
+    let interface = |link: &Link| match &link.kind {
+        LinkKind::Udp { interface, .. } => Some(interface.clone()),
+        LinkKind::Serial { .. } => None,
+    };
+    let all: Vec<String> = settings.links.iter().filter_map(interface).collect();
+    for (n, name) in all.iter().enumerate() {
+        if all.iter().position(|other| other == name) != Some(n) {
+            findings.warn(format!(
+                "two links run over {name}: when that one cable fails, both fall silent at once, \
+                 as they do when the peer dies; give one another interface"
+            ));
+        }
     }
     for link in &settings.links {
         let LinkKind::Serial { device, baud, ends } = &link.kind else { continue };
