@@ -15,7 +15,7 @@ use std::time::Duration;
 /// Probes, and when the silence after them proves enough. RFC 5227 would take seconds; on a LAN an
 /// answer comes within a millisecond, and every planned move pays for this wait.
 const PROBES: u32 = 3;
-const PROBE_GAP: Duration = Duration::from_millis(25);
+const PROBE_GAP: Duration = Duration::from_millis(15);
 /// When the address is announced after the first time; then every [`LATER`].
 const BURST: [u64; 6] = [50, 200, 500, 1000, 5_000, 30_000];
 const LATER: Duration = Duration::from_secs(60);
