@@ -12,8 +12,15 @@ const HOLDERS_MAX: usize = 8;
 /// Is something mounted there, in the mount namespace of PID 1 (proc_pid_mountinfo(5))? What
 /// cannot be read is an error here and below, never a "no": a release stands on these answers.
 pub fn mounted(path: &str) -> io::Result<bool> {
-    let table = std::fs::read_to_string("/proc/1/mountinfo")?;
-    Ok(table.lines().filter_map(|l| l.split(' ').nth(4)).any(|p| unescape(p) == path))
+    Ok(is_mounted(&std::fs::read_to_string("/proc/1/mountinfo")?, path))
+}
+
+/// An automount point holds no file system: it waits there, as it did before, for its mount unit.
+fn is_mounted(table: &str, path: &str) -> bool {
+    let kind = |line: &str| line.split_once(" - ").map(|(_, kind)| kind.starts_with("autofs "));
+    let automount = |line: &&str| kind(line) == Some(true);
+    let lines = table.lines().filter(|l| !automount(l));
+    lines.filter_map(|l| l.split(' ').nth(4)).any(|p| unescape(p) == path)
 }
 
 /// Where the file system of a block device is still mounted, but at these places: at another path
@@ -179,6 +186,15 @@ mod tests {
         assert!(!mounted("/no/such/mount").expect("readable"));
         assert!(has_address("127.0.0.1".parse().expect("an address")).expect("readable"));
         assert!(!has_address("192.0.2.1".parse().expect("an address")).expect("readable"));
+    }
+
+    /// Goal: a mount whose automount still waits is released: its stop would never be verified.
+    #[test]
+    fn an_automount_point_is_not_mounted() {
+        let wait = "40 25 0:35 / /srv rw,relatime shared:9 - autofs systemd-1 rw,fd=60,direct";
+        let disk = "41 40 8:16 / /srv rw,relatime shared:10 - ext4 /dev/sdb rw";
+        assert!(!is_mounted(wait, "/srv"));
+        assert!(is_mounted(&format!("{wait}\n{disk}\n"), "/srv"));
     }
 
     #[test]
