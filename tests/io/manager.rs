@@ -4,7 +4,7 @@
 
 use crate::space::sh;
 use futures_util::StreamExt;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -14,7 +14,7 @@ use zbus::{Connection, MessageStream, ObjectPath, Variant};
 
 pub const PATIENCE: Duration = Duration::from_secs(20);
 /// The number of a job that somebody else asked for.
-const OTHERS: u32 = 1_000_000;
+pub const OTHERS: u32 = 1_000_000;
 const MANAGER: &str = "/org/freedesktop/systemd1";
 
 /// What a test changes while the manager runs.
@@ -22,6 +22,19 @@ const MANAGER: &str = "/org/freedesktop/systemd1";
 pub struct State {
     /// `ActiveState` by unit; one that is not here does not exist.
     pub units: BTreeMap<String, String>,
+    /// By their aliases, the names of units.
+    pub aliases: BTreeMap<String, String>,
+    /// `After` by unit.
+    pub after: BTreeMap<String, Vec<String>>,
+    /// `BindsTo` by unit.
+    pub binds_to: BTreeMap<String, Vec<String>>,
+    /// `NRestarts` by unit.
+    pub restarts: BTreeMap<String, u32>,
+    /// A stop of these units changes nothing.
+    pub stubborn: BTreeSet<String>,
+    /// One question about properties at a time is answered, each after so long.
+    pub pace: Duration,
+    turn: Arc<tokio::sync::Mutex<()>>,
     /// The type of the job of hafailover.service, empty for none.
     pub own_job: String,
     /// So many of the next calls for this unit's properties are never answered.
@@ -33,7 +46,22 @@ pub struct State {
     pub late: Vec<Signal>,
     /// Calls in the order in which they came: `StartUnit a.service`.
     pub calls: Vec<String>,
-    jobs: u32,
+    /// The number of the last job that was asked for by a call.
+    pub jobs: u32,
+}
+
+impl State {
+    /// A unit's own name.
+    fn id(&self, unit: &str) -> String {
+        self.aliases.get(unit).cloned().unwrap_or_else(|| unit.into())
+    }
+
+    /// The unit at an object path.
+    fn at(&self, path: &str) -> Option<String> {
+        let mut names = self.units.keys().chain(self.aliases.keys());
+        let unit = names.find(|unit| hafailover::io::systemd::bus::unit_path(unit) == path)?;
+        Some(self.id(unit))
+    }
 }
 
 pub struct Manager {
@@ -47,7 +75,10 @@ pub enum Signal {
     Changed(String),
     /// A job that somebody asked for is done.
     Done(String),
+    /// The same of the job with this number.
+    Job(u32, String),
     Reloaded,
+    UnitFiles,
 }
 
 impl Manager {
@@ -191,9 +222,13 @@ async fn emit(bus: &Connection, signal: Signal) {
     let manager = "org.freedesktop.systemd1.Manager";
     let sent = match signal {
         Signal::Reloaded => bus.emit_signal(nobody, MANAGER, manager, "Reloading", &(false,)).await,
-        Signal::Done(unit) => {
-            let path = ObjectPath::try_from(format!("{MANAGER}/job/{OTHERS}")).expect("a path");
-            let job = (OTHERS, path, unit.as_str(), "done");
+        Signal::UnitFiles => {
+            bus.emit_signal(nobody, MANAGER, manager, "UnitFilesChanged", &()).await
+        }
+        Signal::Done(unit) => return Box::pin(emit(bus, Signal::Job(OTHERS, unit))).await,
+        Signal::Job(id, unit) => {
+            let path = ObjectPath::try_from(format!("{MANAGER}/job/{id}")).expect("a path");
+            let job = (id, path, unit.as_str(), "done");
             bus.emit_signal(nobody, MANAGER, manager, "JobRemoved", &job).await
         }
         Signal::Changed(unit) => {
@@ -217,17 +252,35 @@ async fn answer(bus: Connection, state: Arc<Mutex<State>>, call: zbus::Message) 
             bus.reply(&header, &HashMap::from([("JobType", Variant::from(kind))])).await
         }
         "GetAll" => {
+            let (turn, pace) = {
+                let state = state.lock().expect("whole");
+                (state.turn.clone(), state.pace)
+            };
+            let _turn = turn.lock().await;
+            if !pace.is_zero() {
+                tokio::time::sleep(pace).await;
+            }
+            drop(_turn);
             let kind: String = call.body().deserialize().expect("an interface");
             if kind.ends_with(".Unit") {
                 return properties(&bus, &state, &header, &path).await;
             }
-            bus.reply(&header, &HashMap::from([("Result", Variant::from("success"))])).await
+            let restarts = {
+                let state = state.lock().expect("whole");
+                state.at(&path).and_then(|unit| state.restarts.get(&unit).copied())
+            };
+            let restarts = Variant::from(restarts.unwrap_or_default());
+            let own =
+                HashMap::from([("Result", Variant::from("success")), ("NRestarts", restarts)]);
+            bus.reply(&header, &own).await
         }
         "ListUnitsByNames" => {
             let (names,): (Vec<String>,) = call.body().deserialize().expect("names");
             let none = || ObjectPath::try_from("/").expect("a path");
             let line = |unit: String| {
-                let active = state.lock().expect("whole").units.get(&unit).cloned();
+                let state = state.lock().expect("whole");
+                let unit = state.id(&unit);
+                let active = state.units.get(&unit).cloned();
                 let load = if active.is_some() { "loaded" } else { "not-found" };
                 let active = active.unwrap_or_else(|| "inactive".into());
                 (unit, "", load, active, "", "", none(), 0u32, "", none())
@@ -242,13 +295,14 @@ async fn answer(bus: Connection, state: Arc<Mutex<State>>, call: zbus::Message) 
             }
             bus.reply(&header, &()).await
         }
-        "StartUnit" | "StopUnit" => {
+        "StartUnit" | "StopUnit" | "ReloadUnit" => {
             let (unit, _): (String, String) = call.body().deserialize().expect("unit and mode");
             let job = {
                 let mut state = state.lock().expect("whole");
                 state.calls.push(format!("{member} {unit}"));
-                let now = if member == "StartUnit" { "active" } else { "inactive" };
-                state.units.insert(unit.clone(), now.into());
+                let up = member != "StopUnit" || state.stubborn.contains(&unit);
+                let (now, id) = (if up { "active" } else { "inactive" }, state.id(&unit));
+                state.units.insert(id, now.into());
                 state.jobs += 1;
                 format!("{MANAGER}/job/{}", state.jobs)
             };
@@ -265,12 +319,11 @@ async fn properties(
     header: &zbus::message::Header<'_>,
     path: &str,
 ) {
-    let of = |unit: &String| hafailover::io::systemd::bus::unit_path(unit) == path;
     let own = path == hafailover::io::systemd::bus::unit_path("hafailover.service");
     let found = {
         let mut state = state.lock().expect("whole");
         let own_unit = own.then(|| "hafailover.service".to_string());
-        let unit = own_unit.or_else(|| state.units.keys().find(|u| of(u)).cloned());
+        let unit = own_unit.or_else(|| state.at(path));
         unit.map(|unit| {
             let mute = state.mute.get_mut(&unit).filter(|left| **left > 0);
             let mute = mute.map(|left| *left -= 1).is_some();
@@ -278,10 +331,12 @@ async fn properties(
             let job = if own && !state.own_job.is_empty() { 7u32 } else { 0 };
             state.calls.push(format!("GetAll {unit}"));
             let held = state.hold.remove(&unit);
-            (unit, active, job, held, mute)
+            let list = |of: &BTreeMap<_, Vec<String>>| of.get(&unit).cloned().unwrap_or_default();
+            let lists = (list(&state.after), list(&state.binds_to));
+            (unit, active, job, held, mute, lists)
         })
     };
-    let Some((unit, active, job, held, mute)) = found else {
+    let Some((unit, active, job, held, mute, (after, binds_to))) = found else {
         let _ = bus.reply(header, &HashMap::<&str, Variant>::new()).await;
         return;
     };
@@ -293,13 +348,16 @@ async fn properties(
         let _ = tokio::task::spawn_blocking(move || held.recv()).await;
     }
     let job_path = if job == 0 { "/".into() } else { format!("{MANAGER}/job/{job}") };
-    let gate = ("AssertPathExists", false, false, "/run/hafailover/owned/files", 1i32);
+    let gate = |path: &'static str| ("AssertPathExists", false, false, path, 1i32);
+    let gates = ["/run/hafailover/owned/files", "/run/hafailover/owned/other"].map(gate);
     let all: HashMap<&str, Variant> = HashMap::from([
         ("Id", Variant::from(unit)),
         ("LoadState", Variant::from("loaded")),
         ("ActiveState", Variant::from(active)),
         ("SubState", Variant::from("")),
-        ("Asserts", Variant::from(vec![gate])),
+        ("After", Variant::from(after)),
+        ("BindsTo", Variant::from(binds_to)),
+        ("Asserts", Variant::from(gates.to_vec())),
         ("Job", Variant::from((job, ObjectPath::try_from(job_path).expect("a path")))),
     ]);
     let _ = bus.reply(header, &all).await;

@@ -2,10 +2,9 @@
 
 use crate::manager::{Manager, PATIENCE, Signal, run};
 use hafailover::core::name::{Epoch, GroupName, NodeId};
-use hafailover::core::{Event, MemberState, Observation, Terminate};
+use hafailover::core::{Event, MemberState, Observation, StopError, Terminate};
 use hafailover::io::systemd::{Managed, Systemd};
 use hafailover::io::{Input, token};
-use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -22,11 +21,23 @@ fn group() -> GroupName {
 
 impl Hands {
     fn new() -> Hands {
+        Hands::with(&[("files", &[UNIT])])
+    }
+
+    /// Groups of these members.
+    fn with(groups: &[(&str, &[&str])]) -> Hands {
         let (sender, inbox) = mpsc::channel(64);
-        let systemd = Systemd::spawn(sender).expect("a thread");
-        let managed = Managed { hard: vec![UNIT.into()], soft: Vec::new() };
-        systemd.manage(BTreeMap::from([(group(), managed)]));
-        Hands { systemd, inbox }
+        let hands = Hands { systemd: Systemd::spawn(sender).expect("a thread"), inbox };
+        hands.manage(groups);
+        hands
+    }
+
+    fn manage(&self, groups: &[(&str, &[&str])]) {
+        let managed = |(name, units): &(&str, &[&str])| {
+            let hard = units.iter().map(|u| u.to_string()).collect();
+            (GroupName(name.to_string()), Managed { hard, soft: Vec::new() })
+        };
+        self.systemd.manage(groups.iter().map(managed).collect());
     }
 
     fn next(&mut self) -> Input {
@@ -36,7 +47,19 @@ impl Hands {
 
     fn seen(&mut self) -> Observation {
         loop {
-            if let Input::Event(Event::Observed { seen, .. }) = self.next() {
+            if let Input::Event(Event::Observed { group, seen }) = self.next()
+                && group.0 == "files"
+            {
+                return seen;
+            }
+        }
+    }
+
+    /// The first observation in which the first member is so.
+    fn seen_as(&mut self, wanted: MemberState) -> Observation {
+        loop {
+            let seen = self.seen();
+            if state(&seen) == Some(wanted) {
                 return seen;
             }
         }
@@ -142,14 +165,52 @@ fn who_stopped_a_member_is_known_before_it_is_told() {
     manager.set(UNIT, "active");
     let mut hands = Hands::new();
     assert_eq!(state(&hands.seen()), Some(MemberState::Active));
+    assert!(stopped_by_hand(&manager, &mut hands));
+}
+
+/// Somebody stops the member, and the signal about that comes late. Was it told as his doing?
+fn stopped_by_hand(manager: &Manager, hands: &mut Hands) -> bool {
     {
         let mut state = manager.state.lock().expect("whole");
         state.late.push(Signal::Done(UNIT.into()));
         state.units.insert(UNIT.into(), "inactive".into());
     }
     manager.emit(Signal::Changed(UNIT.into()));
-    let member = hands.seen().members.remove(0);
-    assert_eq!((member.state, member.by_hand), (MemberState::Inactive, true));
+    hands.seen_as(MemberState::Inactive).members[0].by_hand
+}
+
+fn own() -> Epoch {
+    let epoch = Epoch { counter: 1, node: NodeId(0) };
+    token::write(&group(), epoch).expect("written");
+    epoch
+}
+
+/// Goal: nothing below a member that did not stop is touched, also if the group names what is
+/// below by an alias: systemd orders by the units' own names.
+#[test]
+fn members_named_by_an_alias_are_in_their_order() {
+    let manager = Manager::start();
+    own();
+    manager.set(UNIT, "active");
+    manager.set("real.service", "active");
+    {
+        let mut state = manager.state.lock().expect("whole");
+        state.aliases.insert("b.service".into(), "real.service".into());
+        state.after.insert(UNIT.into(), vec!["real.service".into()]);
+        state.stubborn.insert(UNIT.into());
+    }
+    let mut hands = Hands::with(&[("files", &[UNIT, "b.service"])]);
+    hands.seen_as(MemberState::Active);
+    hands.systemd.stop(group(), 1);
+    let result = loop {
+        if let Input::Event(Event::Stopped { result, .. }) = hands.next() {
+            break result;
+        }
+    };
+    assert!(matches!(result, Err(StopError::Stuck { unit, .. }) if unit == UNIT));
+    let calls = manager.state.lock().expect("whole").calls.clone();
+    assert!(calls.contains(&format!("StopUnit {UNIT}")));
+    assert!(!calls.contains(&"StopUnit b.service".into()), "{calls:?}");
 }
 
 /// Goal: a bus that accepts connections and answers none costs moments: PID 1's own socket is

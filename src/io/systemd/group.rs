@@ -86,10 +86,10 @@ async fn start_layers(
     for unit in before.iter().filter(|u| u.down()) {
         let _ = bus_now.reset_failed(&unit.name).await;
     }
-    let mut up = layers(&before, |u| &u.name, |u| &u.after);
+    let mut up = layers(&before, |u| &u.id, |u| &u.after);
     up.reverse();
     let down = |u: &&Unit| u.state != MemberState::Active;
-    up.retain(|layer| before.iter().filter(down).any(|u| layer.contains(&u.name)));
+    up.retain(|layer| before.iter().filter(down).any(|u| layer.contains(&u.id)));
     for (n, layer) in up.into_iter().enumerate() {
         // Until the first one is asked for, what was waited for may have been the bus.
         let valid = (n == 0).then_some(valid_until);
@@ -114,7 +114,7 @@ async fn start_layer(
     valid_until: Option<Instant>,
 ) -> Result<(), StartError> {
     let unknown = |why: String| StartError::Unknown { why };
-    let mine = before.iter().filter(|u| layer.contains(&u.name));
+    let mine = before.iter().filter(|u| layer.contains(&u.id));
     let down: Vec<&Unit> = mine.filter(|u| u.state != MemberState::Active).collect();
     let bus = bus(shared).await.map_err(unknown)?;
     if valid_until.is_some_and(|until| clock::now() >= until) {
@@ -151,10 +151,10 @@ pub async fn stop(shared: Rc<Shared>, name: GroupName, managed: Managed) -> Resu
     let bus_now = bus(&shared).await.map_err(unknown)?;
     let _ = shared.asked(bus_now.stop_unit(&name.unit()).await);
     let units = read(&shared, &name, &managed.names()).await.map_err(unknown)?;
-    for layer in layers(&units, |u| &u.name, |u| &u.after) {
+    for layer in layers(&units, |u| &u.id, |u| &u.after) {
         let up: Vec<&Unit> = units
             .iter()
-            .filter(|u| layer.contains(&u.name))
+            .filter(|u| layer.contains(&u.id))
             .filter(|u| !u.down() || u.busy)
             .collect();
         for unit in &up {
@@ -163,7 +163,7 @@ pub async fn stop(shared: Rc<Shared>, name: GroupName, managed: Managed) -> Resu
         }
         let limit = up.iter().map(|u| u.stop_limit).max().unwrap_or_default();
         let after = match up.is_empty() {
-            true => units.iter().filter(|u| layer.contains(&u.name)).cloned().collect(),
+            true => units.iter().filter(|u| layer.contains(&u.id)).cloned().collect(),
             false => settle(&shared, &name, &up, limit).await.map_err(unknown)?,
         };
         for unit in &after {

@@ -12,7 +12,10 @@ const LIMIT_MAX: Duration = Duration::from_secs(1800);
 
 #[derive(Clone, Debug)]
 pub struct Unit {
+    /// As the group names it, perhaps by an alias.
     pub name: String,
+    /// Its own name, by which others order themselves.
+    pub id: String,
     pub state: MemberState,
     /// `auto-restart`, `mounted`, …
     pub sub: String,
@@ -56,6 +59,7 @@ impl Unit {
         };
         Unit {
             name: name.into(),
+            id: bus::text(all, "Id").unwrap_or_else(|| name.into()),
             state,
             busy: busy || sub == "auto-restart",
             sub,
