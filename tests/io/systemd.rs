@@ -185,6 +185,31 @@ fn own() -> Epoch {
     epoch
 }
 
+/// A member that is bound to an inactive device is stopped. Is that told as somebody's doing?
+fn stopped_with_device(device: &str) -> bool {
+    let manager = Manager::start();
+    own();
+    manager.set(UNIT, "active");
+    manager.set(device, "inactive");
+    let binds_to = (UNIT.to_string(), vec![device.to_string()]);
+    manager.state.lock().expect("whole").binds_to.extend([binds_to]);
+    let mut hands = Hands::new();
+    hands.seen_as(MemberState::Active);
+    stopped_by_hand(&manager, &mut hands)
+}
+
+/// Goal: a disk that is gone is a failure: the job that then stops its mount is systemd's own.
+#[test]
+fn a_member_whose_device_went_was_not_stopped_by_hand() {
+    assert!(!stopped_with_device("dev-sdz.device"));
+}
+
+/// Goal: a disk that is there is none, also where no udev tells systemd of it.
+#[test]
+fn a_member_whose_device_is_there_was_stopped_by_hand() {
+    assert!(stopped_with_device("dev-null.device"));
+}
+
 /// Goal: nothing below a member that did not stop is touched, also if the group names what is
 /// below by an alias: systemd orders by the units' own names.
 #[test]

@@ -3,6 +3,7 @@
 
 use super::Shared;
 use super::bus::{self, Told};
+use super::unit::path_of;
 use crate::core::name::GroupName;
 use crate::core::{Event, Hand, Terminate};
 use crate::io::{Input, token};
@@ -198,8 +199,22 @@ async fn by_hand(shared: &Shared, group: &GroupName, unit: &str, result: &str) -
         let _ = shared.asked(bus.start_unit(&group.unit()).await);
         return Some(Hand::RestartMember);
     }
+    if device_gone(&bus, &all).await {
+        return None;
+    }
     shared.by_hand.borrow_mut().insert(unit.into());
     Some(Hand::StopMember)
+}
+
+/// Whether a device that a unit is bound to is gone: then systemd itself stops the unit. Where there
+/// is no udev, a device is inactive whenever it is not mounted, and still there.
+async fn device_gone(bus: &bus::Bus, all: &bus::Properties) -> bool {
+    let mut needed = bus::list(all, "BindsTo");
+    needed.extend(bus::list(all, "StopPropagatedFrom"));
+    needed.retain(|unit| unit.ends_with(".device"));
+    let states = bus.states(&needed).await.unwrap_or_default();
+    let lost = |unit: &str| !path_of(unit).is_some_and(|path| path.exists());
+    needed.iter().zip(states).any(|(unit, state)| state.active == "inactive" && lost(unit))
 }
 
 /// Stopping a hard member takes the target with it: then it is the member that was stopped by

@@ -3,6 +3,9 @@
 use super::bus::{self, Bus, Properties, State};
 use crate::core::{IN_USE, Member, MemberState};
 use crate::io::kernel;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Exit code of `hafailover ip` when another host has the address.
@@ -181,8 +184,30 @@ fn limit(usec: u64) -> Duration {
     (Duration::from_micros(usec) * 2 + slack).min(LIMIT_MAX)
 }
 
+/// The path in the name of a device unit (systemd-escape(1)).
+pub fn path_of(device: &str) -> Option<PathBuf> {
+    let mut parts = device.strip_suffix(".device")?.split("\\x");
+    let mut path = format!("/{}", parts.next()?.replace('-', "/")).into_bytes();
+    for part in parts {
+        path.push(u8::from_str_radix(part.get(..2)?, 16).ok()?);
+        path.extend(part[2..].replace('-', "/").bytes());
+    }
+    Some(PathBuf::from(OsString::from_vec(path)))
+}
+
 /// The address in the name of a `hafailover-ip@` unit: `ADDRESS-PREFIX[-INTERFACE]`.
 pub fn address_of(unit: &str) -> Option<std::net::IpAddr> {
     let instance = unit.strip_prefix("hafailover-ip@")?.strip_suffix(".service")?;
     instance.split('-').next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_device_is_at_its_path() {
+        let path = |unit| super::path_of(unit).map(|p| p.display().to_string());
+        let disk = path(r"dev-disk-by\x2duuid-12\x2d34.device");
+        assert_eq!(disk.as_deref(), Some("/dev/disk/by-uuid/12-34"));
+        assert_eq!([path("a.mount"), path(r"dev-a\x2.device")], [None, None]);
+    }
 }
