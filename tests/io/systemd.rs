@@ -185,6 +185,19 @@ fn own() -> Epoch {
     epoch
 }
 
+/// Goal: the same of a member that systemd once restarted: its count of restarts stays until it is
+/// started again.
+#[test]
+fn a_member_that_crashed_once_can_be_stopped_by_hand() {
+    let manager = Manager::start();
+    own();
+    manager.set(UNIT, "active");
+    manager.state.lock().expect("whole").restarts.insert(UNIT.into(), 1);
+    let mut hands = Hands::new();
+    hands.seen_as(MemberState::Active);
+    assert!(stopped_by_hand(&manager, &mut hands));
+}
+
 /// A member that is bound to an inactive device is stopped. Is that told as somebody's doing?
 fn stopped_with_device(device: &str) -> bool {
     let manager = Manager::start();

@@ -190,7 +190,8 @@ async fn by_hand(shared: &Shared, group: &GroupName, unit: &str, result: &str) -
         }
         return Some(if up { Hand::StartTarget } else { Hand::StopTarget });
     }
-    if bus::number(&all, "NRestarts") > 0 || state == "failed" {
+    // A restart by systemd itself; the count also stays after a stop, until the next start.
+    if (up && bus::number(&all, "NRestarts") > 0) || state == "failed" {
         return None;
     }
     if up {
