@@ -1,10 +1,10 @@
 //! The hands on systemd against a manager that lies, sleeps and is late.
 
-use crate::manager::{Manager, PATIENCE, Signal, run};
+use crate::manager::{Manager, OTHERS, PATIENCE, Signal, run};
 use hafailover::core::name::{Epoch, GroupName, NodeId};
 use hafailover::core::{Event, MemberState, Observation, StopError, Terminate};
 use hafailover::io::systemd::{Managed, Systemd};
-use hafailover::io::{Input, token};
+use hafailover::io::{Input, clock, token};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -221,6 +221,27 @@ fn a_member_whose_device_went_was_not_stopped_by_hand() {
 #[test]
 fn a_member_whose_device_is_there_was_stopped_by_hand() {
     assert!(stopped_with_device("dev-null.device"));
+}
+
+/// Goal: a stop by hand is known as one also when that person's job took so long that we asked for newer ones meanwhile, at
+/// another group.
+#[test]
+fn a_job_older_than_ours_at_another_group_is_not_ours() {
+    let manager = Manager::start();
+    let epoch = own();
+    manager.set(UNIT, "active");
+    manager.set("b.service", "inactive");
+    manager.state.lock().expect("whole").jobs = OTHERS;
+    let mut hands = Hands::with(&[("files", &[UNIT]), ("other", &["b.service"])]);
+    hands.seen_as(MemberState::Active);
+    let other = GroupName("other".into());
+    hands.systemd.start(other, epoch, 1, clock::now() + PATIENCE);
+    loop {
+        if let Input::Event(Event::Started { result, .. }) = hands.next() {
+            break assert_eq!(result, Ok(()));
+        }
+    }
+    assert!(stopped_by_hand(&manager, &mut hands));
 }
 
 /// Goal: nothing below a member that did not stop is touched, also if the group names what is

@@ -97,7 +97,7 @@ async fn start_layers(
     }
     // The target itself has nothing left to start; it is what people look at.
     let bus = bus(shared).await.map_err(unknown)?;
-    match shared.asked(bus.start_unit(&name.unit()).await) {
+    match shared.asked(name, bus.start_unit(&name.unit()).await) {
         Err(zbus::Error::MethodError(_, why, _)) => Err(unknown(why.unwrap_or_default())),
         _ => Ok(()),
     }
@@ -122,7 +122,7 @@ async fn start_layer(
     }
     for unit in &down {
         // A lost answer leaves the job running: the members tell what became of it.
-        let asked = shared.asked(bus.start_unit(&unit.name).await);
+        let asked = shared.asked(name, bus.start_unit(&unit.name).await);
         if let Err(zbus::Error::MethodError(_, why, _)) = asked {
             return Err(unknown(format!("{}: {}", unit.name, why.unwrap_or_default())));
         }
@@ -149,7 +149,7 @@ pub async fn stop(shared: Rc<Shared>, name: GroupName, managed: Managed) -> Resu
     let unknown = |why: String| StopError::Unknown { why };
     token::close(&name).map_err(|e| unknown(format!("the token: {e}")))?;
     let bus_now = bus(&shared).await.map_err(unknown)?;
-    let _ = shared.asked(bus_now.stop_unit(&name.unit()).await);
+    let _ = shared.asked(&name, bus_now.stop_unit(&name.unit()).await);
     let units = read(&shared, &name, &managed.names()).await.map_err(unknown)?;
     for layer in layers(&units, |u| &u.id, |u| &u.after) {
         let up: Vec<&Unit> = units
@@ -159,7 +159,7 @@ pub async fn stop(shared: Rc<Shared>, name: GroupName, managed: Managed) -> Resu
             .collect();
         for unit in &up {
             let bus = bus(&shared).await.map_err(unknown)?;
-            let _ = shared.asked(bus.stop_unit(&unit.name).await);
+            let _ = shared.asked(&name, bus.stop_unit(&unit.name).await);
         }
         let limit = up.iter().map(|u| u.stop_limit).max().unwrap_or_default();
         let after = match up.is_empty() {

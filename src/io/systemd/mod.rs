@@ -133,9 +133,9 @@ pub struct Shared {
     /// Groups that are being looked at: one look at a time, so that they are told in their order.
     looking: RefCell<BTreeSet<GroupName>>,
     told: RefCell<BTreeMap<GroupName, Observation>>,
-    /// Groups at which we are at work, and the newest job that we ever asked for.
+    /// Groups at which we are at work, and the newest job that we ever asked for at each group.
     ours: RefCell<BTreeSet<GroupName>>,
-    last_job: Cell<u32>,
+    last_jobs: RefCell<BTreeMap<GroupName, u32>>,
     tasks: RefCell<BTreeMap<GroupName, tokio::task::JoinHandle<()>>>,
     /// Grows at the start and at the end of each job of ours: what was read across such a moment
     /// is of no time at all.
@@ -148,12 +148,16 @@ impl Shared {
     /// Jobs of a group while we are at work at it, and those that we asked for and whose end is
     /// told late, are not somebody else's.
     pub fn is_ours(&self, group: &GroupName, job: u32) -> bool {
-        self.ours.borrow().contains(group) || job <= self.last_job.get()
+        let last = self.last_jobs.borrow().get(group).copied().unwrap_or_default();
+        self.ours.borrow().contains(group) || job <= last
     }
 
-    /// Remembers a job that we asked for.
-    pub fn asked(&self, job: zbus::Result<u32>) -> zbus::Result<()> {
-        self.last_job.set(self.last_job.get().max(*job.as_ref().unwrap_or(&0)));
+    /// Remembers a job that we asked for at a group.
+    pub fn asked(&self, group: &GroupName, job: zbus::Result<u32>) -> zbus::Result<()> {
+        let number = *job.as_ref().unwrap_or(&0);
+        let mut last_jobs = self.last_jobs.borrow_mut();
+        let last = last_jobs.entry(group.clone()).or_default();
+        *last = number.max(*last);
         job.map(drop)
     }
 
@@ -200,7 +204,7 @@ async fn run(inbox: Inbox, mut asks: mpsc::Receiver<Ask>) {
         looking: RefCell::default(),
         told: RefCell::default(),
         ours: RefCell::new(BTreeSet::new()),
-        last_job: Cell::new(0),
+        last_jobs: RefCell::default(),
         tasks: RefCell::new(BTreeMap::new()),
         turns: RefCell::new(BTreeMap::new()),
         inhibitor: RefCell::new(None),

@@ -197,7 +197,7 @@ async fn by_hand(shared: &Shared, group: &GroupName, unit: &str, result: &str) -
     if up {
         shared.by_hand.borrow_mut().remove(unit);
         // The target went down with the member, and people look at it.
-        let _ = shared.asked(bus.start_unit(&group.unit()).await);
+        let _ = shared.asked(group, bus.start_unit(&group.unit()).await);
         return Some(Hand::RestartMember);
     }
     if device_gone(&bus, &all).await {
