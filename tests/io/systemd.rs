@@ -244,6 +244,23 @@ fn a_job_older_than_ours_at_another_group_is_not_ours() {
     assert!(stopped_by_hand(&manager, &mut hands));
 }
 
+/// Goal: a member that came up again without a job that we heard of (`mount`; a lost signal) and
+/// then dies is not taken for one that is still stopped by hand, which nobody would start again.
+#[test]
+fn a_stop_by_hand_ends_when_the_member_is_up() {
+    let manager = Manager::start();
+    own();
+    manager.set(UNIT, "active");
+    let mut hands = Hands::new();
+    hands.seen_as(MemberState::Active);
+    assert!(stopped_by_hand(&manager, &mut hands));
+    for now in [MemberState::Active, MemberState::Inactive] {
+        manager.set(UNIT, if now == MemberState::Active { "active" } else { "inactive" });
+        manager.emit(Signal::Changed(UNIT.into()));
+        assert!(!hands.seen_as(now).members[0].by_hand, "{now:?}");
+    }
+}
+
 /// Goal: nothing below a member that did not stop is touched, also if the group names what is
 /// below by an alias: systemd orders by the units' own names.
 #[test]

@@ -26,11 +26,17 @@ impl Managed {
 }
 
 pub async fn observe(shared: &Shared, name: &GroupName, managed: &Managed) -> Observation {
+    let stopped = shared.by_hand.borrow().clone();
     let units = match read(shared, name, &managed.names()).await {
         Ok(units) => units,
         Err(_) => return Observation { blind: true, ..Observation::default() },
     };
     let hard = |unit: &Unit| managed.hard.contains(&unit.name);
+    // Stopped before it was seen up: it is up again, if by no job that we heard of.
+    let up = |u: &&Unit| u.state == MemberState::Active && stopped.contains(&u.name);
+    for unit in units.iter().filter(up) {
+        shared.by_hand.borrow_mut().remove(&unit.name);
+    }
     let by_hand = shared.by_hand.borrow();
     let token = token::read(name);
     let member = |u: &Unit| u.member(hard(u), by_hand.contains(&u.name), token.is_some());
