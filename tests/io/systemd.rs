@@ -289,6 +289,22 @@ fn members_named_by_an_alias_are_in_their_order() {
     assert!(!calls.contains(&"StopUnit b.service".into()), "{calls:?}");
 }
 
+/// Goal: a group of many members is read in one go: the bus lets nobody wait for more than 128
+/// answers at a time.
+#[test]
+fn many_members_are_read_in_one_go() {
+    let manager = Manager::start();
+    let names: Vec<String> = (0..200).map(|n| format!("u{n}.service")).collect();
+    names.iter().for_each(|name| manager.set(name, "active"));
+    manager.state.lock().expect("whole").pace = Duration::from_millis(1);
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut hands = Hands::with(&[("files", &names)]);
+    assert!(!hands.seen().blind);
+    let calls = manager.state.lock().expect("whole").calls.clone();
+    let asked = |name: &&str| calls.iter().filter(|c| **c == format!("GetAll {name}")).count();
+    assert!(names.iter().map(asked).all(|n| n == 1), "{} questions", calls.len());
+}
+
 /// Goal: a bus that accepts connections and answers none costs moments: PID 1's own socket is
 /// still there.
 #[test]

@@ -7,12 +7,17 @@ use serde::Serialize;
 use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use zbus::zvariant::DynamicType;
 use zbus::{Connection, MessageStream, OwnedObjectPath, OwnedVariant, connection::Builder};
 
 /// Longest wait for one answer.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// Calls that wait for their answers at a time: a bus allows 128 (dbus-daemon(1)), and one that was
+/// given up here still waits there.
+const CALLS: usize = 64;
 /// A bus that has not let us in after so long is gone around: it may be there again before PID 1 is
 /// on it.
 const BUS_PATIENCE: Duration = Duration::from_secs(1);
@@ -31,6 +36,7 @@ pub struct Bus {
     calls: Connection,
     signals: Connection,
     private: bool,
+    places: Arc<Semaphore>,
 }
 
 /// A unit's properties, of the common interface and of its own kind.
@@ -65,7 +71,7 @@ pub struct Signals {
 
 /// Connects and subscribes. A bus that accepts and does not answer counts as none.
 pub async fn connect() -> zbus::Result<(Bus, Signals)> {
-    let late = |_| zbus::Error::InputOutput(std::sync::Arc::new(ErrorKind::TimedOut.into()));
+    let late = |_| zbus::Error::InputOutput(Arc::new(ErrorKind::TimedOut.into()));
     match tokio::time::timeout(BUS_PATIENCE, connect_to(false)).await {
         Ok(Ok(both)) => Ok(both),
         _ => tokio::time::timeout(PATIENCE, connect_to(true)).await.map_err(late)?,
@@ -83,7 +89,8 @@ async fn connect_to(private: bool) -> zbus::Result<(Bus, Signals)> {
     stream.set_max_queued(SIGNALS.try_into().expect("not zero"));
     let tellers = if private { None } else { Some(choose(&signals).await?) };
     subscribe(&signals, private).await?;
-    Ok((Bus { calls, signals, private }, Signals { stream, tellers }))
+    let places = Arc::new(Semaphore::new(CALLS));
+    Ok((Bus { calls, signals, private, places }, Signals { stream, tellers }))
 }
 
 /// Asks the bus for their signals, and for the names under which they send.
@@ -176,6 +183,7 @@ impl Bus {
         method: &str,
         body: &B,
     ) -> zbus::Result<zbus::Message> {
+        let _place = self.places.acquire().await;
         let to = (!self.private).then_some(SYSTEMD);
         self.calls.call_method(to, path, Some(interface), method, body).await
     }
