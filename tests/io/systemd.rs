@@ -289,6 +289,29 @@ fn members_named_by_an_alias_are_in_their_order() {
     assert!(!calls.contains(&"StopUnit b.service".into()), "{calls:?}");
 }
 
+/// Goal: a change during the first reading of a member that the group names by an alias is not
+/// missed: systemd tells it by the unit's own name.
+#[test]
+fn a_change_during_the_first_reading_of_an_alias_is_seen() {
+    let manager = Manager::start();
+    manager.set("real.service", "active");
+    let alias = ("b.service".to_string(), "real.service".to_string());
+    manager.state.lock().expect("whole").aliases.extend([alias]);
+    manager.set(UNIT, "active");
+    let release = manager.hold("real.service");
+    // Whoever connects looks twice.
+    let mut hands = Hands::with(&[("other", &[UNIT])]);
+    while !matches!(hands.next(), Input::Event(Event::Observed { .. })) {}
+    hands.manage(&[("files", &["b.service"])]);
+    manager.until("the first reading", |s| s.hold.is_empty());
+    manager.set("real.service", "failed");
+    manager.emit(Signal::Changed("real.service".into()));
+    manager.emit(Signal::UnitFiles);
+    while !matches!(hands.next(), Input::Reload) {}
+    drop(release);
+    hands.seen_as(MemberState::Failed);
+}
+
 /// Goal: a group of many members is read in one go: the bus lets nobody wait for more than 128
 /// answers at a time.
 #[test]

@@ -24,6 +24,8 @@ struct Entry {
     /// Grows with each change and with each reading that begins: a reading holds for as long as
     /// it does not grow.
     turn: u64,
+    /// The unit's own name, known before what else it is: signals tell of it by that name.
+    id: Option<String>,
     last: Option<Reading>,
 }
 
@@ -34,12 +36,6 @@ struct Reading {
     state: State,
 }
 
-impl Entry {
-    fn id(&self) -> Option<&str> {
-        self.last.as_ref().map(|r| r.state.id.as_str())
-    }
-}
-
 impl Known {
     /// Everything may have changed.
     pub fn forget(&mut self) {
@@ -48,13 +44,14 @@ impl Known {
 
     /// Something changed in the units for which this holds, of their names or ids.
     pub fn changed(&mut self, is: impl Fn(&str) -> bool) {
-        let hit = self.0.iter_mut().filter(|(name, e)| is(name) || e.id().is_some_and(&is));
+        let hit =
+            self.0.iter_mut().filter(|(name, e)| is(name) || e.id.as_deref().is_some_and(&is));
         hit.for_each(|(_, e)| e.turn += 1);
     }
 
     /// A member's own name, where the group names it by an alias.
     pub fn id<'a>(&'a self, name: &'a str) -> &'a str {
-        self.0.get(name).and_then(Entry::id).unwrap_or(name)
+        self.0.get(name).and_then(|e| e.id.as_deref()).unwrap_or(name)
     }
 
     fn fresh(&self, name: &str, state: &State) -> Option<&Unit> {
@@ -63,8 +60,9 @@ impl Known {
         last.map(|r| &r.unit)
     }
 
-    fn begin(&mut self, name: &str) -> u64 {
+    fn begin(&mut self, name: &str, id: &str) -> u64 {
         let entry = self.0.entry(name.into()).or_default();
+        entry.id = Some(id.into());
         entry.turn += 1;
         entry.turn
     }
@@ -130,7 +128,7 @@ async fn read_once(
             if let Some(unit) = known {
                 return Ok(unit);
             }
-            let turn = shared.known.borrow_mut().begin(&name);
+            let turn = shared.known.borrow_mut().begin(&name, &state.id);
             let unit = Unit::read(bus, &name, token).await?;
             Ok(shared.known.borrow_mut().learn(&name, turn, state, unit))
         }
