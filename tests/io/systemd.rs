@@ -328,6 +328,31 @@ fn many_members_are_read_in_one_go() {
     assert!(names.iter().map(asked).all(|n| n == 1), "{} questions", calls.len());
 }
 
+/// Goal: our own announcement of an address is not taken for somebody's doing.
+#[test]
+fn an_announcement_is_nobody_else_s_job() {
+    const IP: &str = "hafailover-ip@192.0.2.1-24.service";
+    let manager = Manager::start();
+    manager.set(IP, "active");
+    manager.set(UNIT, "active");
+    let mut hands = Hands::with(&[("files", &[IP, UNIT])]);
+    hands.seen_as(MemberState::Active);
+    hands.systemd.announce(group());
+    manager.until("the announcement", |s| s.calls.contains(&format!("ReloadUnit {IP}")));
+    // Its answer is in before that of a later question.
+    hands.systemd.observe(group());
+    hands.seen();
+    let job = manager.state.lock().expect("whole").jobs;
+    manager.emit(Signal::Job(job, IP.into()));
+    manager.emit(Signal::Done(UNIT.into()));
+    let unit = loop {
+        if let Input::Event(Event::ByHand { unit, .. }) = hands.next() {
+            break unit;
+        }
+    };
+    assert_eq!(unit, UNIT);
+}
+
 /// Goal: a bus that accepts connections and answers none costs moments: PID 1's own socket is
 /// still there.
 #[test]

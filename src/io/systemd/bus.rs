@@ -206,8 +206,9 @@ impl Bus {
         self.manager("StopUnit", &(unit, "replace")).await.and_then(|reply| job_number(&reply))
     }
 
-    pub async fn reload_unit(&self, unit: &str) -> zbus::Result<()> {
-        self.manager("ReloadUnit", &(unit, "replace")).await.map(drop)
+    /// The number of the job.
+    pub async fn reload_unit(&self, unit: &str) -> zbus::Result<u32> {
+        self.manager("ReloadUnit", &(unit, "replace")).await.and_then(|reply| job_number(&reply))
     }
 
     /// Keeps a unit loaded for as long as this connection lives: one that is not running would be

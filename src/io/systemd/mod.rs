@@ -259,11 +259,11 @@ fn take(shared: &Rc<Shared>, ask: Ask) {
         Ask::Observe { group } => shared.mark_to_tell(&group),
         Ask::Announce { group } => {
             let units = shared.managed(&group).map(|m| m.hard).unwrap_or_default();
-            let bus = shared.bus.borrow().clone();
+            let (mine, bus) = (shared.clone(), shared.bus.borrow().clone());
             tokio::task::spawn_local(async move {
                 let Some(bus) = bus else { return };
                 for unit in units.iter().filter(|u| u.starts_with("hafailover-ip@")) {
-                    let _ = bus.reload_unit(unit).await;
+                    let _ = mine.asked(&group, bus.reload_unit(unit).await);
                 }
             });
         }
