@@ -32,6 +32,8 @@ pub struct State {
     pub restarts: BTreeMap<String, u32>,
     /// A stop of these units changes nothing.
     pub stubborn: BTreeSet<String>,
+    /// So many of the next calls for a job of this unit are lost.
+    pub lost: BTreeMap<String, u32>,
     /// One question about properties at a time is answered, each after so long.
     pub pace: Duration,
     turn: Arc<tokio::sync::Mutex<()>>,
@@ -300,6 +302,10 @@ async fn answer(bus: Connection, state: Arc<Mutex<State>>, call: zbus::Message) 
             let job = {
                 let mut state = state.lock().expect("whole");
                 state.calls.push(format!("{member} {unit}"));
+                if let Some(left) = state.lost.get_mut(&unit).filter(|left| **left > 0) {
+                    *left -= 1;
+                    return;
+                }
                 let up = member != "StopUnit" || state.stubborn.contains(&unit);
                 let (now, id) = (if up { "active" } else { "inactive" }, state.id(&unit));
                 state.units.insert(id, now.into());

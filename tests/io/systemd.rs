@@ -55,6 +55,14 @@ impl Hands {
         }
     }
 
+    fn stopped(&mut self) -> Result<(), StopError> {
+        loop {
+            if let Input::Event(Event::Stopped { result, .. }) = self.next() {
+                return result;
+            }
+        }
+    }
+
     /// The first observation in which the first member is so.
     fn seen_as(&mut self, wanted: MemberState) -> Observation {
         loop {
@@ -278,15 +286,24 @@ fn members_named_by_an_alias_are_in_their_order() {
     let mut hands = Hands::with(&[("files", &[UNIT, "b.service"])]);
     hands.seen_as(MemberState::Active);
     hands.systemd.stop(group(), 1);
-    let result = loop {
-        if let Input::Event(Event::Stopped { result, .. }) = hands.next() {
-            break result;
-        }
-    };
-    assert!(matches!(result, Err(StopError::Stuck { unit, .. }) if unit == UNIT));
+    assert!(matches!(hands.stopped(), Err(StopError::Stuck { unit, .. }) if unit == UNIT));
     let calls = manager.state.lock().expect("whole").calls.clone();
     assert!(calls.contains(&format!("StopUnit {UNIT}")));
     assert!(!calls.contains(&"StopUnit b.service".into()), "{calls:?}");
+}
+
+/// Goal: a stop that was lost with its connection is asked for again: the member is still up and
+/// nothing is in its way.
+#[test]
+fn a_lost_stop_is_asked_for_again() {
+    let manager = Manager::start();
+    own();
+    manager.set(UNIT, "active");
+    manager.state.lock().expect("whole").lost.insert(UNIT.into(), 1);
+    let mut hands = Hands::new();
+    hands.seen_as(MemberState::Active);
+    hands.systemd.stop(group(), 1);
+    assert_eq!(hands.stopped(), Ok(()));
 }
 
 /// Goal: a change during the first reading of a member that the group names by an alias is not

@@ -3,7 +3,7 @@
 
 use super::Shared;
 use super::awake::awake;
-use super::read::{bus, read, settle};
+use super::read::{ASK_AGAIN, BUS_PATIENCE, bus, read, settle};
 use super::unit::Unit;
 use crate::config::order::layers;
 use crate::core::name::{Epoch, GroupName};
@@ -154,8 +154,7 @@ async fn start_layer(
 pub async fn stop(shared: Rc<Shared>, name: GroupName, managed: Managed) -> Result<(), StopError> {
     let unknown = |why: String| StopError::Unknown { why };
     token::close(&name).map_err(|e| unknown(format!("the token: {e}")))?;
-    let bus_now = bus(&shared).await.map_err(unknown)?;
-    let _ = shared.asked(&name, bus_now.stop_unit(&name.unit()).await);
+    stop_unit(&shared, &name, &name.unit()).await.map_err(unknown)?;
     let units = read(&shared, &name, &managed.names()).await.map_err(unknown)?;
     for layer in layers(&units, |u| &u.id, |u| &u.after) {
         let up: Vec<&Unit> = units
@@ -164,8 +163,7 @@ pub async fn stop(shared: Rc<Shared>, name: GroupName, managed: Managed) -> Resu
             .filter(|u| !u.down() || u.busy)
             .collect();
         for unit in &up {
-            let bus = bus(&shared).await.map_err(unknown)?;
-            let _ = shared.asked(&name, bus.stop_unit(&unit.name).await);
+            stop_unit(&shared, &name, &unit.name).await.map_err(unknown)?;
         }
         let limit = up.iter().map(|u| u.stop_limit).max().unwrap_or_default();
         let after = match up.is_empty() {
@@ -177,6 +175,21 @@ pub async fn stop(shared: Rc<Shared>, name: GroupName, managed: Managed) -> Resu
         }
     }
     token::remove(&name).map_err(|e| unknown(format!("the token: {e}")))
+}
+
+/// Asks until there is an answer: a call that was lost with its connection stopped nothing. What an
+/// answer is worth, the member tells.
+async fn stop_unit(shared: &Shared, name: &GroupName, unit: &str) -> Result<(), String> {
+    let end = clock::now() + BUS_PATIENCE;
+    loop {
+        let bus = bus(shared).await?;
+        match shared.asked(name, bus.stop_unit(unit).await) {
+            Ok(()) | Err(zbus::Error::MethodError(..)) => return Ok(()),
+            Err(_) if clock::now() >= end => return Ok(()),
+            Err(_) => shared.unanswered.notify_one(),
+        }
+        tokio::time::sleep(ASK_AGAIN).await;
+    }
 }
 
 /// Down for systemd and gone from the kernel, or who holds it.

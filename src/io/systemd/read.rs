@@ -11,7 +11,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// How long a lost bus is waited for before an answer is given up as unknown.
-const BUS_PATIENCE: Duration = Duration::from_secs(10);
+pub const BUS_PATIENCE: Duration = Duration::from_secs(10);
+/// Pause before what was not answered is asked again.
+pub const ASK_AGAIN: Duration = Duration::from_millis(50);
 /// Signals tell of changes; this is for one that was lost.
 pub const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
@@ -109,7 +111,7 @@ pub async fn read(
                 if !matches!(e, zbus::Error::MethodError(..)) {
                     shared.unanswered.notify_one();
                 }
-                tokio::time::sleep(LOOK_AGAIN / 10).await;
+                tokio::time::sleep(ASK_AGAIN).await;
             }
         }
     }
