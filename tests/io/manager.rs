@@ -254,15 +254,7 @@ async fn answer(bus: Connection, state: Arc<Mutex<State>>, call: zbus::Message) 
             bus.reply(&header, &HashMap::from([("JobType", Variant::from(kind))])).await
         }
         "GetAll" => {
-            let (turn, pace) = {
-                let state = state.lock().expect("whole");
-                (state.turn.clone(), state.pace)
-            };
-            let _turn = turn.lock().await;
-            if !pace.is_zero() {
-                tokio::time::sleep(pace).await;
-            }
-            drop(_turn);
+            in_turn(&state).await;
             let kind: String = call.body().deserialize().expect("an interface");
             if kind.ends_with(".Unit") {
                 return properties(&bus, &state, &header, &path).await;
@@ -299,24 +291,39 @@ async fn answer(bus: Connection, state: Arc<Mutex<State>>, call: zbus::Message) 
         }
         "StartUnit" | "StopUnit" | "ReloadUnit" => {
             let (unit, _): (String, String) = call.body().deserialize().expect("unit and mode");
-            let job = {
-                let mut state = state.lock().expect("whole");
-                state.calls.push(format!("{member} {unit}"));
-                if let Some(left) = state.lost.get_mut(&unit).filter(|left| **left > 0) {
-                    *left -= 1;
-                    return;
-                }
-                let up = member != "StopUnit" || state.stubborn.contains(&unit);
-                let (now, id) = (if up { "active" } else { "inactive" }, state.id(&unit));
-                state.units.insert(id, now.into());
-                state.jobs += 1;
-                format!("{MANAGER}/job/{}", state.jobs)
-            };
+            let Some(job) = job(&state, &member, &unit) else { return };
             let _ = bus.reply(&header, &ObjectPath::try_from(job).expect("a path")).await;
             return emit(&bus, Signal::Changed(unit)).await;
         }
         _ => bus.reply(&header, &()).await,
     };
+}
+
+/// Waits until the questions before this one are answered.
+async fn in_turn(state: &Mutex<State>) {
+    let (turn, pace) = {
+        let state = state.lock().expect("whole");
+        (state.turn.clone(), state.pace)
+    };
+    if !pace.is_zero() {
+        let _mine = turn.lock().await;
+        tokio::time::sleep(pace).await;
+    }
+}
+
+/// Does what a call for a job asks, at once; the path of the job, or nothing if the call is lost.
+fn job(state: &Mutex<State>, call: &str, unit: &str) -> Option<String> {
+    let mut state = state.lock().expect("whole");
+    state.calls.push(format!("{call} {unit}"));
+    if let Some(left) = state.lost.get_mut(unit).filter(|left| **left > 0) {
+        *left -= 1;
+        return None;
+    }
+    let up = call != "StopUnit" || state.stubborn.contains(unit);
+    let (now, id) = (if up { "active" } else { "inactive" }, state.id(unit));
+    state.units.insert(id, now.into());
+    state.jobs += 1;
+    Some(format!("{MANAGER}/job/{}", state.jobs))
 }
 
 async fn properties(

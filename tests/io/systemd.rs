@@ -231,8 +231,8 @@ fn a_member_whose_device_is_there_was_stopped_by_hand() {
     assert!(stopped_with_device("dev-null.device"));
 }
 
-/// Goal: a stop by hand is known as one also when that person's job took so long that we asked for newer ones meanwhile, at
-/// another group.
+/// Goal: a stop by hand is known as one also when that person's job took so long that we asked for
+/// newer ones meanwhile, at another group.
 #[test]
 fn a_job_older_than_ours_at_another_group_is_not_ours() {
     let manager = Manager::start();

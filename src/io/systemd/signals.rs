@@ -207,8 +207,8 @@ async fn by_hand(shared: &Shared, group: &GroupName, unit: &str, result: &str) -
     Some(Hand::StopMember)
 }
 
-/// Whether a device that a unit is bound to is gone: then systemd itself stops the unit. Where there
-/// is no udev, a device is inactive whenever it is not mounted, and still there.
+/// Whether a device that a unit is bound to is gone: then systemd itself stops the unit. Without
+/// udev, a device is inactive whenever it is not mounted, and still there.
 async fn device_gone(bus: &bus::Bus, all: &bus::Properties) -> bool {
     let mut needed = bus::list(all, "BindsTo");
     needed.extend(bus::list(all, "StopPropagatedFrom"));
