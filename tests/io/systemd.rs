@@ -206,6 +206,21 @@ fn a_member_that_crashed_once_can_be_stopped_by_hand() {
     assert!(stopped_by_hand(&manager, &mut hands));
 }
 
+/// Goal: the same when PID 1 does not answer the first question about it.
+#[test]
+fn a_busy_pid_1_is_asked_again_who_stopped_a_member() {
+    let manager = Manager::start();
+    own();
+    manager.set(UNIT, "active");
+    let mut hands = Hands::new();
+    hands.seen_as(MemberState::Active);
+    manager.set(UNIT, "inactive");
+    // That of the look, and that of the judge.
+    manager.state.lock().expect("whole").mute.insert(UNIT.into(), 2);
+    manager.emit(Signal::Done(UNIT.into()));
+    assert!(hands.seen_as(MemberState::Inactive).members[0].by_hand);
+}
+
 /// A member that is bound to an inactive device is stopped. Is that told as somebody's doing?
 fn stopped_with_device(device: &str) -> bool {
     let manager = Manager::start();

@@ -3,10 +3,11 @@
 
 use super::Shared;
 use super::bus::{self, Told};
+use super::read::{self, ASK_AGAIN, BUS_PATIENCE};
 use super::unit::path_of;
 use crate::core::name::GroupName;
 use crate::core::{Event, Hand, Terminate};
-use crate::io::{Input, token};
+use crate::io::{Input, clock, token};
 use futures_util::FutureExt;
 use std::rc::Rc;
 use std::time::Duration;
@@ -181,7 +182,7 @@ async fn by_hand(shared: &Shared, group: &GroupName, unit: &str, result: &str) -
     if going || result != "done" {
         return None;
     }
-    let all = bus.unit(unit).await.ok()?;
+    let all = properties(shared, unit).await?;
     let state = bus::text(&all, "ActiveState")?;
     let up = state == "active" || state == "activating";
     if unit == group.unit() {
@@ -205,6 +206,20 @@ async fn by_hand(shared: &Shared, group: &GroupName, unit: &str, result: &str) -
     }
     shared.by_hand.borrow_mut().insert(unit.into());
     Some(Hand::StopMember)
+}
+
+/// A unit's properties, asked for again while nobody answers: whose job it was is judged once.
+async fn properties(shared: &Shared, unit: &str) -> Option<bus::Properties> {
+    let end = clock::now() + BUS_PATIENCE;
+    loop {
+        match read::bus(shared).await.ok()?.unit(unit).await {
+            Ok(all) => return Some(all),
+            Err(zbus::Error::MethodError(..)) => return None,
+            Err(_) if clock::now() >= end => return None,
+            Err(_) => shared.unanswered.notify_one(),
+        }
+        tokio::time::sleep(ASK_AGAIN).await;
+    }
 }
 
 /// Whether a device that a unit is bound to is gone: then systemd itself stops the unit. Without
