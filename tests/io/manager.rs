@@ -30,6 +30,8 @@ pub struct State {
     pub binds_to: BTreeMap<String, Vec<String>>,
     /// `NRestarts` by unit.
     pub restarts: BTreeMap<String, u32>,
+    /// Oneshot units that start and whose commands to stop fail.
+    pub undone: BTreeSet<String>,
     /// A stop of these units changes nothing.
     pub stubborn: BTreeSet<String>,
     /// So many of the next calls for a job of this unit are lost.
@@ -263,9 +265,18 @@ async fn answer(bus: Connection, state: Arc<Mutex<State>>, call: zbus::Message) 
                 let state = state.lock().expect("whole");
                 state.at(&path).and_then(|unit| state.restarts.get(&unit).copied())
             };
-            let restarts = Variant::from(restarts.unwrap_or_default());
-            let own =
-                HashMap::from([("Result", Variant::from("success")), ("NRestarts", restarts)]);
+            let undone = {
+                let state = state.lock().expect("whole");
+                state.at(&path).is_some_and(|unit| state.undone.contains(&unit))
+            };
+            let result = if undone { "exit-code" } else { "success" };
+            let own: HashMap<&str, Variant> = HashMap::from([
+                ("Result", Variant::from(result)),
+                ("NRestarts", Variant::from(restarts.unwrap_or_default())),
+                ("Type", Variant::from(if undone { "oneshot" } else { "simple" })),
+                ("ExecMainCode", Variant::from(i32::from(undone))),
+                ("ExecMainStatus", Variant::from(0i32)),
+            ]);
             bus.reply(&header, &own).await
         }
         "ListUnitsByNames" => {
@@ -320,7 +331,12 @@ fn job(state: &Mutex<State>, call: &str, unit: &str) -> Option<String> {
         return None;
     }
     let up = call != "StopUnit" || state.stubborn.contains(unit);
-    let (now, id) = (if up { "active" } else { "inactive" }, state.id(unit));
+    let now = match (up, state.undone.contains(unit)) {
+        (true, _) => "active",
+        (false, true) => "failed",
+        (false, false) => "inactive",
+    };
+    let id = state.id(unit);
     state.units.insert(id, now.into());
     state.jobs += 1;
     Some(format!("{MANAGER}/job/{}", state.jobs))

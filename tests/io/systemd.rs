@@ -307,6 +307,28 @@ fn members_named_by_an_alias_are_in_their_order() {
     assert!(!calls.contains(&"StopUnit b.service".into()), "{calls:?}");
 }
 
+/// Goal: a oneshot whose commands to stop failed is not released: a volume group that is still
+/// active, a replicated disk that is still primary, are in no table of the kernel. Once somebody
+/// has seen to it and reset the failure, it is.
+#[test]
+fn a_oneshot_that_could_not_undo_is_stuck() {
+    let manager = Manager::start();
+    own();
+    manager.set(UNIT, "active");
+    manager.state.lock().expect("whole").undone.insert(UNIT.into());
+    let mut hands = Hands::new();
+    hands.seen_as(MemberState::Active);
+    for job in 1..3 {
+        hands.systemd.stop(group(), job);
+        let Err(StopError::Stuck { why, .. }) = hands.stopped() else { panic!("released") };
+        assert!(why.contains("systemctl reset-failed"), "{why}");
+    }
+    manager.set(UNIT, "inactive");
+    manager.emit(Signal::Changed(UNIT.into()));
+    hands.systemd.stop(group(), 3);
+    assert_eq!(hands.stopped(), Ok(()));
+}
+
 /// Goal: a stop that was lost with its connection is asked for again: the member is still up and
 /// nothing is in its way.
 #[test]

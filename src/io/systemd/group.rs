@@ -197,6 +197,14 @@ async fn verify(shared: &Shared, unit: &Unit, group: &[Unit]) -> Result<(), Stop
     // A failed stop is told by the kernel: a mount that is gone is released, whatever its unit
     // says of an earlier try.
     let left = unit.leftover(group).map_err(|why| StopError::Unknown { why })?;
+    if left.is_none() && unit.undone {
+        let (name, result) = (unit.name.clone(), &unit.result);
+        let why = format!(
+            "its ExecStop= failed ({result}), and what it was to undo may still be there: look, \
+             undo it, then systemctl reset-failed {name}"
+        );
+        return Err(StopError::Stuck { unit: name, why, holders: Vec::new() });
+    }
     if left.is_none() && (unit.down() || unit.name.ends_with(".mount")) {
         if unit.state == MemberState::Failed {
             let bus = bus(shared).await.map_err(|why| StopError::Unknown { why })?;

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 /// Exit code of `hafailover ip` when another host has the address.
 const ADDRESS_IN_USE: u64 = 4;
+/// `ExecMainCode` of a main process that ended by itself (CLD_EXITED, waitid(2)).
+const EXITED: u64 = 1;
 /// Longest time any unit is waited for, whatever its own limits say.
 const LIMIT_MAX: Duration = Duration::from_secs(1800);
 
@@ -29,6 +31,9 @@ pub struct Unit {
     pub after: Vec<String>,
     /// Why it is not loaded as it must be.
     pub unloaded: Option<String>,
+    /// It is a oneshot that was up and whose commands to stop failed: what they were to undo, a
+    /// volume group or a replicated disk, may still be there, and no kernel table tells.
+    pub undone: bool,
     pub start_limit: Duration,
     pub stop_limit: Duration,
     cgroup: String,
@@ -60,8 +65,11 @@ impl Unit {
             _ if in_use && name.starts_with("hafailover-ip@") => IN_USE.into(),
             result => result,
         };
+        let started =
+            bus::number(all, "ExecMainCode") == EXITED && bus::number(all, "ExecMainStatus") == 0;
         Unit {
             name: name.into(),
+            undone: state == MemberState::Failed && text("Type") == "oneshot" && started,
             id: bus::text(all, "Id").unwrap_or_else(|| name.into()),
             state,
             busy: busy || sub == "auto-restart",
