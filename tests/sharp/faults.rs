@@ -128,6 +128,12 @@ pub const FAULTS: &[Fault] = &[
         "false",
     ),
     fault(
+        "does not wait for the guard after a crash",
+        "src/core/evidence.rs",
+        "false if «held && peer.may_be_lost() && peer.mood.guard_bound.is_some()» => {",
+        "false",
+    ),
+    fault(
         "gives up a new life by the words of the old",
         "src/core/evidence.rs",
         "let last = match «peer.has_newer_life()» {",
@@ -136,7 +142,7 @@ pub const FAULTS: &[Fault] = &[
     fault(
         "does not wait for a restart",
         "src/core/evidence.rs",
-        "&& «since < deadtime + bound»\n    {",
+        "&& «since < deadtime + bound + guard»\n    {",
         "false",
     ),
     fault(

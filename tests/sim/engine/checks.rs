@@ -164,7 +164,11 @@ impl World {
             }
             let frames = std::mem::take(&mut contact.frames);
             let session = Some(beat.session);
-            *contact = crate::rules::Contact { session, frames, ..Default::default() };
+            let crash = contact.beat.as_ref().is_some_and(|b| {
+                b.boot == beat.boot && !b.mood.leaving && b.mood.restarting.is_none()
+            });
+            let crashed = crash.then_some(lived);
+            *contact = crate::rules::Contact { session, frames, crashed, ..Default::default() };
         }
         let newest = contact.beat.as_ref().is_none_or(|b| b.stamp < beat.stamp);
         // A node whose clock stood still cannot know how old a frame is.

@@ -1,11 +1,15 @@
 //! EvidenceFirst and NoStaleAct: whether the proof that a start is issued on was true, judged by
 //! what the wire really brought and by the time the node really lived through.
 
+use crate::rng::MS;
 use crate::rules::Contact;
 use crate::world::World;
 use hafailover::core::heartbeat::{Held, Phase};
 use hafailover::core::name::{Epoch, LinkId, NodeId};
 use hafailover::core::policy::OnSilence;
+
+/// Within so long systemd may give up a daemon that crashes again and again.
+const GIVES_UP: u64 = 60_000 * MS;
 
 impl World {
     pub fn check_evidence(&mut self, n: usize, g: usize, epoch: Epoch) {
@@ -109,6 +113,12 @@ impl World {
         let going = beat.mood.leaving || beat.mood.shutting_down;
         if report.held != Held::No && (ending || going || cared) && silent < guard / 20 * 19 {
             return Some("last heard stopping, leaving or in maintenance".into());
+        }
+        let last = contact.last().unwrap_or_default();
+        let crashed =
+            contact.crashed.is_some_and(|at| last.saturating_sub(at) < GIVES_UP / 20 * 19);
+        if report.held != Held::No && crashed && guard != u64::MAX && silent < guard / 20 * 19 {
+            return Some("its daemon had just crashed, and its guard may be at work".into());
         }
         None
     }

@@ -54,6 +54,8 @@ pub struct Contact {
     pub beat: Option<Heartbeat>,
     /// The newest of a life that was not yet believed beside the one that is.
     pub rival: Option<Heartbeat>,
+    /// When this life took the place of one that had not said that it goes.
+    pub crashed: Option<u64>,
     /// When a frame came that was not long under way.
     pub near: Option<u64>,
     /// When the latest of its frames was sent.
