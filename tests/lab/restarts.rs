@@ -52,13 +52,13 @@ fn upgrade_of_the_package(c: &mut Cluster) {
     let node = c.lab.node(0);
     let daemon = || node.must("systemctl show -P MainPID hafailover");
     let (members, old) = (node.must(MEMBERS), daemon());
-    node.must("dpkg -i /tmp/p.deb");
+    node.must("dpkg -i /var/cache/hafailover.deb");
     c.runs_on(0);
     assert_ne!(daemon(), old, "the new daemon runs");
     let good = node.must("cat /etc/hafailover/hafailover.toml");
     node.write("/etc/hafailover/hafailover.toml", &good.replace("initdead", "initdeath"));
     let old = daemon();
-    let said = node.must("dpkg -i /tmp/p.deb 2>&1");
+    let said = node.must("dpkg -i /var/cache/hafailover.deb 2>&1");
     assert!(said.contains("hafailover check finds errors"), "{said}");
     assert_eq!(daemon(), old, "the old daemon goes on");
     assert_eq!(members, node.must(MEMBERS), "a member was touched");
@@ -66,7 +66,7 @@ fn upgrade_of_the_package(c: &mut Cluster) {
     node.must("dpkg -r hafailover");
     c.runs_on(1);
     assert_eq!(c.evidence(1), "n1=Released");
-    c.lab.node(0).must("dpkg -i /tmp/p.deb");
+    c.lab.node(0).must("dpkg -i /var/cache/hafailover.deb");
     c.one_owner();
 }
 

@@ -69,8 +69,8 @@ pub fn with_package(dir: &Path, suite: &str) -> String {
     let agent = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/debug/examples/agent");
     sh(&format!(
         "mkdir -p {0} {1} {2} && mount -t overlay overlay -o \
-         lowerdir={3},upperdir={0},workdir={1} {2} && cp {4} {2}/tmp/p.deb && \
-         chroot {2} dpkg -i /tmp/p.deb >/dev/null && cp {5} {2}/usr/local/bin/agent && umount {2}",
+         lowerdir={3},upperdir={0},workdir={1} {2} && cp {4} {2}/var/cache/hafailover.deb && \
+         chroot {2} dpkg -i /var/cache/hafailover.deb >/dev/null && cp {5} {2}/usr/local/bin/agent && umount {2}",
         up.display(),
         work.display(),
         root.display(),
