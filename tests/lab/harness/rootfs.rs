@@ -70,7 +70,8 @@ pub fn with_package(dir: &Path, suite: &str) -> String {
     sh(&format!(
         "mkdir -p {0} {1} {2} && mount -t overlay overlay -o \
          lowerdir={3},upperdir={0},workdir={1} {2} && cp {4} {2}/var/cache/hafailover.deb && \
-         chroot {2} dpkg -i /var/cache/hafailover.deb >/dev/null && cp {5} {2}/usr/local/bin/agent && umount {2}",
+         chroot {2} dpkg -i /var/cache/hafailover.deb >/dev/null && \
+         cp {5} {2}/usr/local/bin/agent && umount {2}",
         up.display(),
         work.display(),
         root.display(),
