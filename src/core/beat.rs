@@ -209,7 +209,7 @@ struct Page {
 
 #[cfg(test)]
 mod tests {
-    use super::super::policy::{Failback, GroupPolicy, OnSilence, Policy, Safety, Timing};
+    use super::super::policy::{Failback, GroupPolicy, Policy};
     use super::super::{Boot, Core};
     use super::*;
     use crate::core::name::{BootId, NodeId, Session};
@@ -228,28 +228,8 @@ mod tests {
             fingerprint: 1,
         };
         let names = (0..groups).map(|n| GroupName(format!("g{n}")));
-        let policy = Policy {
-            me: NodeId(0),
-            nodes: vec!["a".into(), "b".into()],
-            links: vec!["link".into()],
-            lines: Default::default(),
-            timing: Timing {
-                keepalive: ms(200),
-                warntime: ms(500),
-                deadtime: ms(1000),
-                initdead: ms(5000),
-                restart_bound: ms(1000),
-            },
-            safety: Safety {
-                silence: OnSilence::Hold,
-                unseen: OnSilence::Hold,
-                last_link: OnSilence::Hold,
-                on_lost: OnLost::Leave,
-                guard_bound: ms(0),
-            },
-            fingerprint: 1,
-            groups: names.map(|name| (name, group.clone())).collect(),
-        };
+        let mut policy = Policy::of_a_pair();
+        policy.groups = names.map(|name| (name, group.clone())).collect();
         let boot = Boot { session: Session(1), boot: BootId(1), record: None };
         Core::new(Instant(1), boot, policy).0
     }

@@ -147,37 +147,14 @@ mod tests {
     use super::super::{Action, Boot, Event, record::Record};
     use super::*;
     use crate::core::name::{BootId, LinkId};
-    use crate::core::policy::{OnLost, OnSilence, Policy, Safety, Timing};
+    use crate::core::policy::Policy;
 
     const MS: u64 = 1_000_000;
 
     fn core() -> (Core, Heartbeat) {
-        let ms = Duration::from_millis;
-        let policy = Policy {
-            me: NodeId(0),
-            nodes: vec!["a".into(), "b".into()],
-            links: vec!["link".into()],
-            lines: Default::default(),
-            timing: Timing {
-                keepalive: ms(200),
-                warntime: ms(500),
-                deadtime: ms(1000),
-                initdead: ms(5000),
-                restart_bound: ms(1000),
-            },
-            safety: Safety {
-                silence: OnSilence::Hold,
-                unseen: OnSilence::Hold,
-                last_link: OnSilence::Hold,
-                on_lost: OnLost::Leave,
-                guard_bound: ms(0),
-            },
-            fingerprint: 1,
-            groups: Default::default(),
-        };
         let record = Record { known: true, ..Record::default() };
         let boot = Boot { session: Session(1), boot: BootId(1), record: Some(record) };
-        let (core, actions) = Core::new(Instant(MS), boot, policy);
+        let (core, actions) = Core::new(Instant(MS), boot, Policy::of_a_pair());
         let own = actions.into_iter().find_map(|a| match a {
             Action::Send { link: LinkId(0), heartbeat } => Some(*heartbeat),
             _ => None,

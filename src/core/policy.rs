@@ -39,6 +39,36 @@ impl Policy {
     }
 }
 
+#[cfg(test)]
+impl Policy {
+    /// Two nodes and a link, seen from the first, for the core's own tests.
+    pub fn of_a_pair() -> Policy {
+        let ms = Duration::from_millis;
+        Policy {
+            me: NodeId(0),
+            nodes: vec!["a".into(), "b".into()],
+            links: vec!["link".into()],
+            lines: BTreeMap::new(),
+            timing: Timing {
+                keepalive: ms(200),
+                warntime: ms(500),
+                deadtime: ms(1000),
+                initdead: ms(5000),
+                restart_bound: ms(1000),
+            },
+            safety: Safety {
+                silence: OnSilence::Hold,
+                unseen: OnSilence::Hold,
+                last_link: OnSilence::Hold,
+                on_lost: OnLost::Leave,
+                guard_bound: ms(0),
+            },
+            fingerprint: 1,
+            groups: BTreeMap::new(),
+        }
+    }
+}
+
 /// `keepalive < warntime < deadtime <= initdead` and `deadtime > 2 * keepalive`; `config` refuses
 /// anything else.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -146,6 +146,17 @@ impl Cluster {
         line.rsplit_once(" [").expect("with evidence").1.trim_end_matches(']').to_string()
     }
 
+    /// n2 does not take over by itself and says what it waits for; a person's word completes it.
+    pub fn waits_for_a_person(&self) {
+        self.told(1, "group-waits");
+        let status = self.lab.node(1).run("hafailover status");
+        assert!(status.code == 4 && status.text.contains("confirm-down n1"), "{}", status.text);
+        assert_eq!(self.lab.node(1).told("group-claimed"), 0);
+        self.lab.node(1).must("hafailover confirm-down n1");
+        self.runs_on(1);
+        self.one_owner();
+    }
+
     pub fn client(&self) -> Client {
         Client::start(&self.lab.net.client())
     }

@@ -138,13 +138,7 @@ fn releaser_dies_just_before_its_release(c: &mut Cluster) {
     move_slowly(c, 5, 0);
     c.phase(0, "stopping");
     c.lab.kill(0);
-    c.told(1, "group-waits");
-    let status = c.lab.node(1).run("hafailover status");
-    assert!(status.code == 4 && status.text.contains("confirm-down n1"), "{}", status.text);
-    assert_eq!(c.lab.node(1).told("group-claimed"), 0);
-    c.lab.node(1).must("hafailover confirm-down n1");
-    c.runs_on(1);
-    c.one_owner();
+    c.waits_for_a_person();
 }
 
 /// It released it when nobody heard it, and lives: it may take the group back, and the node that
