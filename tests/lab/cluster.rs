@@ -29,7 +29,7 @@ const CLEAR: &str = "exec >/dev/null 2>&1; hafailover maintenance on; \
     systemctl stop files.target 'hafailover-ip@*' agent smbd srv.mount web; \
     cd /etc/systemd/system && rm -rf files* web* *.d agent.service hafailover-groups.target.wants \
     multi-user.target.wants/hafailover.service multi-user.target.wants/smbd.service; \
-    systemctl daemon-reload; systemctl reset-failed; journalctl -q --rotate --vacuum-time=1s";
+    systemctl daemon-reload; systemctl reset-failed; journalctl -q --rotate --vacuum-size=1";
 
 /// hafailover.toml for so many nodes.
 pub fn config(nodes: usize, more: &str) -> String {

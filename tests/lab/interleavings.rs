@@ -192,7 +192,7 @@ fn jeopardy_survives_a_reboot(c: &mut Cluster) {
 fn reinstall(c: &mut Cluster, n: usize) {
     c.lab.kill(n);
     c.lab.boot(n);
-    c.lab.node(n).must("rm -r /var/lib/hafailover; journalctl -q --rotate --vacuum-time=1s");
+    c.lab.node(n).must("rm -r /var/lib/hafailover; journalctl -q --rotate --vacuum-size=1");
     c.start(n);
     c.told(n, "amnesia");
 }
