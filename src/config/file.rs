@@ -73,7 +73,7 @@ pub struct Node {
 #[serde(tag = "type", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Link {
     Udp {
-        interface: String,
+        interface: PerNode,
         port: Option<u16>,
         /// Multicast, IPv4 or IPv6.
         group: Option<IpAddr>,
@@ -83,9 +83,20 @@ pub enum Link {
         addresses: Option<BTreeMap<String, IpAddr>>,
     },
     Serial {
-        device: PathBuf,
+        device: PerNode,
         baud: Option<u32>,
         /// The two nodes that the line joins; to be named where there are more.
         nodes: Option<Vec<String>>,
     },
+}
+
+/// The same on every node, or a table with one for each.
+#[derive(Debug, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "interface and device are a name, or a table: { n1 = \"eth1\", ... }"
+)]
+pub enum PerNode {
+    All(String),
+    Each(BTreeMap<String, String>),
 }

@@ -1,7 +1,7 @@
 //! From the text of hafailover.toml to checked settings. Every refusal says where, what and how to
 //! mend it.
 
-use super::file::{self, File};
+use super::file::{self, File, PerNode};
 use super::settings::{Link, LinkKind, Node, Settings, UdpTo};
 use crate::core::name::{LINKS_MAX, LinkId, NODES_MAX, NodeId};
 use crate::core::policy::{OnLost, OnSilence, Safety, Timing};
@@ -59,6 +59,7 @@ pub fn parse(text: &str, name: &str, hostname: &str) -> Result<Settings, ConfigE
     let links = source.links(&file, &nodes)?;
     let safety = source.safety(&file.safety, &timing)?;
     let fingerprint = fingerprint(&cluster, &nodes, &links, &timing, &safety);
+    let links = links[usize::from(me.0)].clone();
     Ok(Settings {
         cluster,
         me,
@@ -211,7 +212,8 @@ impl Source<'_> {
         })
     }
 
-    fn links(&self, file: &File, nodes: &[Node]) -> Result<Vec<Link>, ConfigError> {
+    /// The links of every node, by node: a device may be called otherwise on each.
+    fn links(&self, file: &File, nodes: &[Node]) -> Result<Vec<Vec<Link>>, ConfigError> {
         let end = self.text.len()..self.text.len();
         if file.links.is_empty() || file.links.len() > LINKS_MAX {
             let what = format!(
@@ -220,10 +222,19 @@ impl Source<'_> {
             );
             return Err(self.at(end, &what));
         }
+        nodes.iter().map(|node| self.links_of(node.id, file, nodes)).collect()
+    }
+
+    fn links_of(
+        &self,
+        node: NodeId,
+        file: &File,
+        nodes: &[Node],
+    ) -> Result<Vec<Link>, ConfigError> {
         let mut links: Vec<Link> = Vec::new();
         for (n, link) in file.links.iter().enumerate() {
-            let (name, kind) =
-                link_kind(link.get_ref(), nodes).map_err(|what| self.at(link.span(), &what))?;
+            let (name, kind) = link_kind(link.get_ref(), nodes, node)
+                .map_err(|(key, what)| self.at(self.key(link.span(), key), &what))?;
             if let Some(other) = links.iter().find(|l| same_device(&l.kind, &kind)) {
                 let what = format!(
                     "{name} uses what {} uses already: keep one, or give it another port",
@@ -235,49 +246,104 @@ impl Source<'_> {
         }
         Ok(links)
     }
+
+    /// Where a key of a table stands, or else the table.
+    fn key(&self, table: Range<usize>, key: &str) -> Range<usize> {
+        let mut at = table.start;
+        for line in self.text[table.start..].split_inclusive('\n') {
+            if at > table.start && line.starts_with('[') {
+                break;
+            }
+            let word = line.trim_start();
+            let rest = word.strip_prefix(key).map(str::trim_start);
+            if !key.is_empty() && rest.is_some_and(|rest| rest.starts_with('=')) {
+                let start = at + line.len() - word.len();
+                return start..start + key.len();
+            }
+            at += line.len();
+        }
+        table
+    }
 }
 
-fn link_kind(link: &file::Link, nodes: &[Node]) -> Result<(String, LinkKind), String> {
+/// What is wrong with a link: the key, if it is one, and words.
+type Wrong = (&'static str, String);
+
+fn link_kind(link: &file::Link, nodes: &[Node], me: NodeId) -> Result<(String, LinkKind), Wrong> {
+    let whole = |what: String| ("", what);
     match link {
         file::Link::Serial { device, baud, nodes: named } => {
             let baud = baud.unwrap_or(BAUD);
             if !BAUDS.contains(&baud) {
                 let all = BAUDS.map(|b| b.to_string()).join(", ");
-                return Err(format!("baud = {baud}: write one of {all}"));
+                return Err(whole(format!("baud = {baud}: write one of {all}")));
             }
-            let ends = line_ends(named.as_deref(), nodes)?;
+            let ends = line_ends(named.as_deref(), nodes).map_err(whole)?;
+            let there = |n: &&Node| n.id == ends.0 || n.id == ends.1;
+            let joined: Vec<&Node> = nodes.iter().filter(there).collect();
+            let device = on_node("device", device, &joined, me)?;
             let name = match named {
-                Some(named) => format!("serial {} {}", device.display(), named.join("-")),
-                None => format!("serial {}", device.display()),
+                Some(named) => format!("serial {device} {}", named.join("-")),
+                None => format!("serial {device}"),
             };
-            Ok((name, LinkKind::Serial { device: device.clone(), baud, ends }))
+            Ok((name, LinkKind::Serial { device: device.into(), baud, ends }))
         }
         file::Link::Udp { interface, port, group, ttl, addresses } => {
+            let all: Vec<&Node> = nodes.iter().collect();
+            let interface = on_node("interface", interface, &all, me)?;
             if interface.is_empty() || interface.len() > 15 {
-                return Err("interface = must name a network interface, as ip link shows it".into());
+                let what = "interface = must name a network interface, as ip link shows it";
+                return Err(("interface", what.into()));
             }
             let ttl = u32::from(ttl.unwrap_or(1));
             let to = match (group, addresses) {
                 (None, None) => UdpTo::Broadcast,
                 (Some(_), Some(_)) => {
-                    return Err(
-                        "group (multicast) and addresses (unicast): write one of them".into()
-                    );
+                    let what = "group (multicast) and addresses (unicast): write one of them";
+                    return Err(whole(what.into()));
                 }
                 (Some(group), None) if !group.is_multicast() => {
-                    return Err(format!(
-                        "{group} is no multicast address: 224.0.0.0/4 or ff00::/8"
-                    ));
+                    let what = format!("{group} is no multicast address: 224.0.0.0/4 or ff00::/8");
+                    return Err(whole(what));
                 }
                 (Some(IpAddr::V4(group)), None) => UdpTo::Multicast4 { group: *group, ttl },
                 (Some(IpAddr::V6(group)), None) => UdpTo::Multicast6 { group: *group, hops: ttl },
-                (None, Some(addresses)) => unicast(addresses, nodes)?,
+                (None, Some(addresses)) => unicast(addresses, nodes).map_err(whole)?,
             };
             let name = format!("udp {interface}");
             let port = port.unwrap_or(PORT);
-            Ok((name, LinkKind::Udp { interface: interface.clone(), port, to }))
+            Ok((name, LinkKind::Udp { interface: interface.into(), port, to }))
         }
     }
+}
+
+/// What a key says for one of the nodes that the link joins; for any other node, what it says for
+/// the first.
+fn on_node<'a>(
+    key: &'static str,
+    value: &'a PerNode,
+    joined: &[&Node],
+    me: NodeId,
+) -> Result<&'a str, Wrong> {
+    let table = match value {
+        PerNode::All(name) => return Ok(name),
+        PerNode::Each(table) => table,
+    };
+    let names = || joined.iter().map(|n| n.name.as_str()).collect::<Vec<_>>().join(", ");
+    if let Some(unknown) = table.keys().find(|name| joined.iter().all(|n| n.name != **name)) {
+        let what = format!("{key} names {unknown}, which is no node of this link: {}", names());
+        return Err((key, what));
+    }
+    if let Some(missing) = joined.iter().find(|n| !table.contains_key(&n.name)) {
+        let what = format!(
+            "{key} has none for {}: write one for each of {}, or one name for all",
+            missing.name,
+            names()
+        );
+        return Err((key, what));
+    }
+    let node = joined.iter().find(|n| n.id == me).unwrap_or(&joined[0]);
+    Ok(&table[&node.name])
 }
 
 /// Whether two links would use the same device or socket on some node.
@@ -375,11 +441,15 @@ pub fn line_is_fast_enough(baud: u32, keepalive: Duration) -> Result<(), String>
 fn fingerprint(
     cluster: &str,
     nodes: &[Node],
-    links: &[Link],
+    links: &[Vec<Link>],
     timing: &Timing,
     safety: &Safety,
 ) -> u64 {
-    let text = format!("{cluster:?} {nodes:?} {links:?} {timing:?} {safety:?}");
+    let links = match links.iter().all(|of_one| *of_one == links[0]) {
+        true => format!("{:?}", links[0]),
+        false => format!("{links:?}"),
+    };
+    let text = format!("{cluster:?} {nodes:?} {links} {timing:?} {safety:?}");
     let digest = Sha256::digest(text.as_bytes());
     u64::from_be_bytes(digest[..8].try_into().expect("a digest is longer"))
 }
