@@ -146,6 +146,10 @@ fn group_lines(out: &mut String, view: &View, group: &GroupView) {
         let left = node.quarantine.map(|d| format!(" (for {})", age_words(d))).unwrap_or_default();
         let _ = writeln!(out, "  not on {}: {}{left}", view.node_name(node.node), node.reason);
     }
+    for node in group.nodes.iter().filter(|n| n.other_texts) {
+        let name = view.node_name(node.node);
+        let _ = writeln!(out, "  the files of its members say something else on {name}");
+    }
     for words in &group.waits_for {
         let _ = writeln!(out, "  waits: {words}");
     }
@@ -201,6 +205,7 @@ mod tests {
                 phase,
                 unfit: None,
                 differs: false,
+                other_texts: false,
                 quarantine,
                 reason,
             })

@@ -3,6 +3,7 @@
 
 pub mod file;
 pub mod generator;
+pub mod identity;
 pub mod keys;
 pub mod load;
 pub mod order;

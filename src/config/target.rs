@@ -2,12 +2,12 @@
 //! `[X-Hafailover]` section, read from the unit files themselves (systemd.unit(5),
 //! systemd.syntax(7)), so that the generator needs no systemd to talk to.
 
+use super::identity;
 use super::load::parse_duration;
 use super::settings::{GroupSettings, Settings};
 use super::unit::{Assignment, UnitText};
 use crate::core::name::{GROUP_NAME_MAX, GROUPS_MAX, GroupName, NodeId};
 use crate::core::policy::{Failback, GroupPolicy};
-use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -33,8 +33,10 @@ pub struct Target {
     pub hard: Vec<String>,
     pub soft: Vec<String>,
     pub settings: Vec<Assignment>,
-    /// Of the target's and its members' files.
-    pub digest: u32,
+    /// Of what makes it this group and no other.
+    pub identity: u32,
+    /// Of what else its members' files say.
+    pub texts: u32,
 }
 
 /// All enabled groups below `root`; a broken one is an error and does not hide the others.
@@ -99,27 +101,24 @@ pub fn read(root: &Path, name: &GroupName) -> Result<Target, String> {
     if name.0.len() > GROUP_NAME_MAX {
         return Err(format!("{unit}: a group's name has at most {GROUP_NAME_MAX} bytes"));
     }
-    let Some(text) = UnitText::load(root, &unit)? else {
+    let Some(mut text) = UnitText::load(root, &unit)? else {
         return Err(format!(
             "{unit} is enabled into {REGISTRY} or runs here, but there is no such file: write \
              /etc/systemd/system/{unit} or run systemctl disable {unit}"
         ));
     };
-    let mut target = Target::of(name, &text)?;
-    let mut digest = Sha256::new().chain_update(&text.all);
-    for unit in target.hard.iter().chain(&target.soft) {
-        if let Some(member) = UnitText::load(root, unit)? {
-            digest.update(&member.all);
-        }
-    }
-    let digest = digest.finalize();
-    target.digest = u32::from_be_bytes(digest[..4].try_into().expect("a digest is longer"));
-    Ok(target)
+    text.add_links(root, &unit);
+    let target = Target::of(name, &text)?;
+    let members = identity::members(root, &target);
+    let identity = identity::identity(&target, &text, &members);
+    let texts = identity::texts(&members);
+    Ok(Target { identity, texts, ..target })
 }
 
 impl Target {
-    /// What the target's own text says; the digest is still to be made.
+    /// What the target's own text says; what nodes compare is still to be made.
     pub fn of(name: &GroupName, text: &UnitText) -> Result<Target, String> {
+        refuse_others(text)?;
         let hard = members(text, &["Requires", "BindsTo"])?;
         let mut soft = members(text, &["Wants"])?;
         soft.retain(|unit| !hard.contains(unit));
@@ -136,7 +135,8 @@ impl Target {
             hard,
             soft,
             settings: text.section("X-Hafailover"),
-            digest: 0,
+            identity: 0,
+            texts: 0,
         })
     }
 }
@@ -151,17 +151,45 @@ fn members(text: &UnitText, keys: &[&str]) -> Result<Vec<String>, String> {
                 word.value
             ));
         }
-        if is_member(&word.value) && !list.contains(&word.value) {
+        if let Err(advice) = is_member(&word.value) {
+            return Err(format!("{}: {} is no member: {advice}", word.place(), word.value));
+        }
+        if !list.contains(&word.value) {
             list.push(word.value);
         }
     }
     Ok(list)
 }
 
-/// Other groups, slices and devices are needed, but not started and stopped by us.
-fn is_member(unit: &str) -> bool {
-    let kinds = [".service", ".mount", ".socket", ".path", ".timer", ".automount", ".swap"];
-    kinds.iter().any(|k| unit.ends_with(k)) && !unit.starts_with("hafailover.service")
+/// What the cluster can start, stop and verify; else what to write instead.
+fn is_member(unit: &str) -> Result<(), &'static str> {
+    let own = ["hafailover.service", "hafailover-lost.service"];
+    match unit.rsplit_once('.').map_or("", |(_, kind)| kind) {
+        "service" if own.contains(&unit) => Err("the daemon starts the groups: remove it"),
+        "service" | "mount" | "socket" | "path" | "timer" | "automount" | "swap" => Ok(()),
+        "target" => Err("what it pulls in would start and stop unseen: write the names of its \
+                         units here instead; what must be up before the group, such as \
+                         network-online.target, belongs into Wants= and After= of the members"),
+        "device" => Err("a device comes and goes by itself, and a mount waits for its own: \
+                         remove it"),
+        "slice" => Err("it starts with the services in it: remove it, and write Slice= into them"),
+        "scope" => Err("a scope cannot be started: make a service of it"),
+        _ => Err("write a unit's full name, such as smbd.service"),
+    }
+}
+
+/// What pulls units in and is not read as members.
+fn refuse_others(text: &UnitText) -> Result<(), String> {
+    let refused = [
+        ("Upholds", "systemd would start it again while the cluster stops it: write Requires="),
+        ("Requisite", "it is not started by that: write Requires=, or remove it"),
+    ];
+    for (key, advice) in refused {
+        if let Some(word) = text.list("Unit", key).first() {
+            return Err(format!("{}: {key}={}: {advice}", word.place(), word.value));
+        }
+    }
+    Ok(())
 }
 
 /// The settings of its `[X-Hafailover]`, checked.
@@ -175,7 +203,8 @@ pub fn settle(target: &Target, settings: &Settings) -> Result<GroupSettings, Str
         quarantine: Duration::from_secs(600),
         stop_budget: BUDGET,
         start_budget: BUDGET,
-        fingerprint: target.digest,
+        fingerprint: target.identity,
+        texts: target.texts,
     };
     let defaults = policy.clone();
     let mut listed_order = false;

@@ -18,9 +18,12 @@ pub struct Assignment {
 }
 
 impl Assignment {
-    /// `file:line`.
+    /// `file:line`; only the file where that is a link.
     pub fn place(&self) -> String {
-        format!("{}:{}", self.file.display(), self.line)
+        match self.line {
+            0 => self.file.display().to_string(),
+            line => format!("{}:{line}", self.file.display()),
+        }
     }
 }
 
@@ -29,8 +32,6 @@ impl Assignment {
 pub struct UnitText {
     pub fragment: PathBuf,
     pub assignments: Vec<Assignment>,
-    /// All that was read, for fingerprints.
-    pub all: String,
 }
 
 impl UnitText {
@@ -67,14 +68,29 @@ impl UnitText {
     }
 
     pub fn empty(fragment: &Path) -> UnitText {
-        UnitText { fragment: fragment.into(), assignments: Vec::new(), all: String::new() }
+        UnitText { fragment: fragment.into(), assignments: Vec::new() }
     }
 
     /// What stands in `file`, which comes after all before.
     pub fn add(&mut self, text: &str, file: &Path) -> Result<(), String> {
         self.assignments.extend(parse(text, file)?);
-        self.all.push_str(text);
         Ok(())
+    }
+
+    /// The links that `systemctl enable` makes of WantedBy= and RequiredBy=, as what they mean.
+    pub fn add_links(&mut self, root: &Path, unit: &str) {
+        for (key, kind) in [("Requires", "requires"), ("Wants", "wants")] {
+            let dirs = UNIT_DIRS.iter().map(|d| root.join(d).join(format!("{unit}.{kind}")));
+            let links = dirs.filter_map(|d| std::fs::read_dir(d).ok()).flatten().flatten();
+            let mut links: Vec<PathBuf> = links.map(|l| l.path()).collect();
+            links.sort_by_key(|l| l.file_name().map(std::ffi::OsStr::to_os_string));
+            for file in links {
+                let name = file.file_name().and_then(|n| n.to_str());
+                let Some(value) = name.map(str::to_string) else { continue };
+                let (section, key) = ("Unit".into(), key.into());
+                self.assignments.push(Assignment { section, key, value, file, line: 0 });
+            }
+        }
     }
 
     /// The words of a list setting: assignments add up, an empty one starts over.

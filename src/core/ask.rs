@@ -114,7 +114,10 @@ impl Core {
             Some(to) => to,
             None => match world.group(name).policy.nodes.iter().copied().find(fit) {
                 Some(to) => to,
-                None => return Err(format!("no other node may run {name} now")),
+                None => {
+                    let words = world.unfit_words(name, Some(owner)).join(", ");
+                    return Err(format!("no other node may run {name} now: {words}"));
+                }
             },
         };
         if let Some(why) = world.unfit_at(name, to) {

@@ -130,6 +130,7 @@ impl Core {
         Some(GroupReport {
             name: name.clone(),
             fingerprint: group.policy.fingerprint,
+            texts: Some(group.policy.texts),
             phase: group.told_phase(),
             held: match group.held() {
                 // A release counts once it is on disk, not before.
@@ -226,6 +227,7 @@ mod tests {
             stop_budget: ms(100),
             start_budget: ms(100),
             fingerprint: 1,
+            texts: 1,
         };
         let names = (0..groups).map(|n| GroupName(format!("g{n}")));
         let mut policy = Policy::of_a_pair();

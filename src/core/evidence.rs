@@ -130,7 +130,10 @@ fn alive(
         Held::No => {}
     }
     if report.fingerprint != world.group(group).policy.fingerprint {
-        return barred(format!("{name} has other settings for {group}: make the files equal"));
+        return barred(format!(
+            "what {name} calls {group} is another group: make {group}.target, its drop-ins and the \
+             What= and Where= of its mounts equal on both nodes, then systemctl daemon-reload"
+        ));
     }
     if peer.mood.amnesiac {
         return barred(format!("{name} has lost its state and has not yet learned it again"));

@@ -17,7 +17,7 @@
 
 use super::event::{Member, MemberState, Observation};
 use super::evidence::Evidence;
-use super::heartbeat::{Held, Phase, Unfit};
+use super::heartbeat::{GroupReport, Held, Phase, Unfit};
 use super::name::{Epoch, NodeId};
 use super::policy::GroupPolicy;
 use super::say::{Saying, What};
@@ -238,6 +238,12 @@ impl Group {
         if self.failures.len() < FAILURES_MAX {
             self.failures.push(now);
         }
+    }
+
+    /// Its members' files say something else on the node that reports this.
+    pub fn other_texts(&self, report: &GroupReport) -> bool {
+        let same = report.fingerprint == self.policy.fingerprint;
+        same && report.texts.is_some_and(|texts| texts != self.policy.texts)
     }
 
     pub fn quarantined(&self, now: Instant) -> bool {

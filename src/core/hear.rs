@@ -36,6 +36,7 @@ impl Core {
         self.learn_wishes(beat);
         self.learn_epochs(beat);
         self.touched.extend(news.changed);
+        self.compare_texts(beat);
         let differs = beat.fingerprint != self.policy.fingerprint;
         let told = &mut self.peers.get_mut(&beat.from).expect("heard above").told;
         if differs != told.differs {
@@ -46,6 +47,28 @@ impl Core {
                 self.say(Saying::new(What::PeerDiffers, words).peer(beat.from));
             }
         }
+    }
+
+    /// Files of members that differ bar nothing: an upgrade goes from node to node. Told once.
+    fn compare_texts(&mut self, beat: &Heartbeat) {
+        let told = &mut self.peers.get_mut(&beat.from).expect("heard before").told.texts;
+        let mut sayings = Vec::new();
+        for report in &beat.groups {
+            let Some(group) = self.groups.get(&report.name) else { continue };
+            let (name, other) = (&report.name, group.other_texts(report));
+            if other && told.insert(name.clone()) {
+                let words = format!(
+                    "the files of its members say something else there: if no upgrade is under \
+                     way, compare on both nodes: systemctl cat {} and its members",
+                    name.unit()
+                );
+                sayings.push(Saying::new(What::MembersDiffer, words).group(name));
+            } else if !other && told.remove(name) {
+                let words = "the files of its members say the same again";
+                sayings.push(Saying::new(What::MembersAgree, words).group(name));
+            }
+        }
+        sayings.into_iter().for_each(|saying| self.say(saying.peer(beat.from)));
     }
 
     /// A wish is a register: the highest version wins everywhere.

@@ -164,6 +164,8 @@ pub struct GroupReport {
     pub name: GroupName,
     /// Of the group's settings and member list; different values do not promise each other.
     pub fingerprint: u32,
+    /// Of what else its members' files say; `None`: version 1.0 does not tell.
+    pub texts: Option<u32>,
     pub phase: Phase,
     pub held: Held,
     /// The highest epoch the sender ever claimed, promised or heard.

@@ -7,7 +7,7 @@ use super::name::{BootId, GroupName, LinkId, LinkSet, NodeId, Session};
 use super::policy::Timing;
 use super::time::{Duration, Instant};
 use super::view::Presence;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// systemd gives a daemon up that crashes five times within so long (StartLimitIntervalSec= of
 /// hafailover.service); then its guard stops its groups.
@@ -69,6 +69,8 @@ pub struct Told {
     pub links: BTreeMap<LinkId, bool>,
     pub redundant: Option<bool>,
     pub differs: bool,
+    /// Groups of which its members' files say something else.
+    pub texts: BTreeSet<GroupName>,
     pub going: bool,
     pub double: Option<Session>,
 }

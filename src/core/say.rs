@@ -112,6 +112,9 @@ sayings! {
     PeerLeaving, "peer-leaving", Notice;
     /// A peer runs other settings than we.
     PeerDiffers, "peer-differs", Warning;
+    /// A peer has other files for the members of a group; it bars nothing.
+    MembersDiffer, "members-differ", Warning;
+    MembersAgree, "members-agree", Notice;
     /// A second machine uses the name of a node.
     PeerDouble, "peer-double", Critical;
     /// A link towards a peer works.

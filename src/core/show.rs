@@ -174,11 +174,7 @@ impl Core {
         }
         match world.choice(name) {
             Some(node) => vec![format!("{} is to start it", world.name(node))],
-            None => {
-                let nodes = &world.group(name).policy.nodes;
-                let why = |n: &NodeId| Some((world.name(*n), world.unfit_at(name, *n)?));
-                nodes.iter().filter_map(why).map(|(n, w)| format!("{n}: {w}")).collect()
-            }
+            None => world.unfit_words(name, None),
         }
     }
 
@@ -204,6 +200,7 @@ impl Core {
                     false => report.filter(|_| heard).map_or(Phase::Unknown, |r| r.phase),
                 },
                 differs: report.is_some_and(|r| r.fingerprint != group.policy.fingerprint),
+                other_texts: heard && report.is_some_and(|r| group.other_texts(r)),
                 unfit: if me { world.unfit(name) } else { report.and_then(|r| r.unfit) },
                 quarantine: left,
                 reason: why.or_else(|| world.unfit_at(name, *node)).unwrap_or_default(),

@@ -116,8 +116,10 @@ pub struct GroupNodeView {
     pub held: Held,
     pub phase: Phase,
     pub unfit: Option<Unfit>,
-    /// It has other settings or unit files for the group than this node.
+    /// What it has under this name is another group than here.
     pub differs: bool,
+    /// It is the same group, but its members' files say something else there.
+    pub other_texts: bool,
     pub quarantine: Option<Duration>,
     pub reason: String,
 }

@@ -171,7 +171,7 @@ impl World<'_> {
             return Some("does not know the group".into());
         };
         if report.fingerprint != self.group(name).policy.fingerprint {
-            return Some("has other settings for the group".into());
+            return Some("has another group under this name".into());
         }
         if self.in_standby(node) {
             return Some(word(Unfit::Standby));
@@ -181,6 +181,13 @@ impl World<'_> {
             return Some(word(Unfit::Leaving));
         }
         report.unfit.map(word)
+    }
+
+    /// Each node that may not take the group, but for one, and why.
+    pub fn unfit_words(&self, name: &GroupName, but: Option<NodeId>) -> Vec<String> {
+        let nodes = self.group(name).policy.nodes.iter().filter(|n| Some(**n) != but);
+        let why = |n: &NodeId| Some(format!("{}: {}", self.name(*n), self.unfit_at(name, *n)?));
+        nodes.filter_map(why).collect()
     }
 
     /// The node that should run the group now, seen from here: the one the last owner named, or an

@@ -160,6 +160,8 @@ pub fn text(saying: &Saying, names: &Names) -> String {
         What::PeerDeaf => format!("{peer} is deaf"),
         What::PeerLeaving => format!("{peer} leaves"),
         What::PeerDiffers => format!("{peer} has other settings"),
+        What::MembersDiffer => format!("{group} has other files of its members on {peer}"),
+        What::MembersAgree => format!("{group} has the same files of its members on {peer}"),
         What::PeerDouble => format!("{peer} is there twice"),
         What::LinkUp => format!("Link {link} to {peer} is up"),
         What::LinkDown => format!("Link {link} to {peer} is down"),

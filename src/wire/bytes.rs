@@ -120,6 +120,10 @@ impl<'a> Reader<'a> {
             _ => None,
         }
     }
+    /// What an earlier minor version did not send: the entry may end before it.
+    pub fn added<T>(&mut self, read: impl FnOnce(&mut Self) -> Option<T>) -> Option<Option<T>> {
+        if self.0.is_empty() { Some(None) } else { read(self).map(Some) }
+    }
     /// One entry. What stands in it behind the last known field is a later minor version's.
     pub fn entry(&mut self) -> Option<Reader<'a>> {
         let len = self.u16()?;

@@ -68,6 +68,9 @@ pub fn write(w: &mut Writer, group: &GroupReport) {
         w.node(node);
         w.epoch(epoch);
     });
+    if let Some(texts) = group.texts {
+        w.u32(texts);
+    }
 }
 
 /// Outer `None`: bytes are missing. Inner: the name is none that a group here can have.
@@ -85,11 +88,13 @@ pub fn read(r: &mut Reader, roster: &Roster) -> Option<Option<GroupReport>> {
     let unfit = r.option(Reader::u8)?.map(|n| listed(&UNFIT, n).unwrap_or(UNFIT[0]));
     let quarantine = r.duration()?;
     let wish = wish(r, roster)?;
+    let texts = r.added(Reader::u32)?;
     let understood = phase.is_some() && held.is_some();
     let name = std::str::from_utf8(name).ok().filter(|n| (1..=GROUP_NAME_MAX).contains(&n.len()));
     Some(name.map(|name| GroupReport {
         name: GroupName(name.to_string()),
         fingerprint,
+        texts,
         phase: phase.filter(|_| understood).unwrap_or(PHASES[0]),
         held: held.filter(|_| understood).unwrap_or(HELD[0]),
         epoch,

@@ -31,7 +31,7 @@ use window::Windows;
 /// nodes with a full page stay within one Ethernet frame.
 pub const FRAME_MAX: usize = 4000;
 pub const MAJOR: u8 = 1;
-pub const MINOR: u8 = 0;
+pub const MINOR: u8 = 1;
 const MAGIC: &[u8; 4] = b"HAFO";
 const HEADER: usize = 28;
 const TAG: usize = 16;

@@ -20,6 +20,7 @@ fn sample(seq: u64) -> Heartbeat {
     let group = GroupReport {
         name: GroupName("files".into()),
         fingerprint: 7,
+        texts: Some(11),
         phase: Phase::Stuck,
         held: Held::Yes,
         epoch: epoch(9, 1),
@@ -192,6 +193,31 @@ fn a_later_minor_version_is_read_as_far_as_it_is_known() {
     assert_eq!(codec(1, "office", 7).decode(LINK, &frame), Ok(beat));
 }
 
+/// Goal: the other half of it; version 1.0 does not say what else the files of members have.
+#[test]
+fn a_frame_of_version_1_0_is_read() {
+    let beat = sample(5);
+    let frame = codec(0, "office", 7).encode(&beat).expect("fits");
+    let earlier = reseal(&frame, |signed| {
+        signed[5] = 0;
+        let group = signed.len() - entry_len(&beat);
+        let len = u16::from_be_bytes([signed[group - 2], signed[group - 1]]) - 4;
+        signed[group - 2..group].copy_from_slice(&len.to_be_bytes());
+        signed.truncate(signed.len() - 4);
+    });
+    let mut group = beat.groups[0].clone();
+    group.texts = None;
+    let got = codec(1, "office", 7).decode(LINK, &earlier).expect("read");
+    assert_eq!(got.groups, [group]);
+}
+
+/// Of the one group in it, which is the last thing in a body.
+fn entry_len(beat: &Heartbeat) -> usize {
+    let (roster, mut out) = (Roster::new("office", &["a".into(), "b".into()]), Vec::new());
+    group::write(&mut bytes::Writer { out: &mut out, roster: &roster }, &beat.groups[0]);
+    out.len()
+}
+
 /// Goal: a number that is not known is the careful one, and costs no other group anything.
 #[test]
 fn an_unknown_state_is_held_and_promises_nothing() {
@@ -342,12 +368,14 @@ fn any_report() -> impl Strategy<Value = GroupReport> {
             value: GroupWish { down, maintenance, move_to },
         },
     );
+    let texts = option::of(any::<u32>());
     let first = ("[a-z0-9_.@:-]{1,64}", any::<u32>(), phase, held, any_epoch());
     let second = (option::of(claim), option::of(any_epoch()), option::of(released));
-    let third = (option::of(any_epoch()), option::of(unfit), any_duration(), wish);
+    let third = (option::of(any_epoch()), option::of(unfit), any_duration(), wish, texts);
     (first, second, third).prop_map(|(a, b, c)| GroupReport {
         name: GroupName(a.0),
         fingerprint: a.1,
+        texts: c.4,
         phase: a.2,
         held: a.3,
         epoch: a.4,

@@ -87,7 +87,7 @@ fn every_wrong_link_says_where_and_what() {
             lines + 1,
             "another port",
         ),
-        (with("[[link]]\ntype = \"udp\"\ninterface = \"\"\n"), lines + 1, "ip link"),
+        (with("[[link]]\ntype = \"udp\"\ninterface = \"\"\n"), lines + 3, "ip link"),
         (
             with("[[link]]\ntype = \"udp\"\ninterface = \"e\"\ngroup = \"10.0.0.1\"\n"),
             lines + 1,
@@ -131,6 +131,44 @@ fn every_wrong_link_says_where_and_what() {
     cases.into_iter().for_each(says);
 }
 
+#[test]
+fn every_wrong_table_by_node_says_where_and_what() {
+    let udp = |table: &str| format!("{GOOD}[[link]]\ntype = \"udp\"\n  interface = {table}\n");
+    let line = |more: &str| format!("{GOOD}[[link]]\ntype = \"serial\"\n{more}\n");
+    let at = GOOD.lines().count() + 3;
+    let cases = [
+        (udp("{ n1 = \"a\" }"), at, "none for n2"),
+        (udp("{ n1 = \"a\", n2 = \"b\", n9 = \"c\" }"), at, "n9, which is no node"),
+        (udp("{ n1 = \"a\", n2 = \"\" }"), at, "ip link"),
+        (udp("{ n1 = \"eth9\", n2 = \"eth1\" }"), at - 2, "eth1 uses what"),
+        (udp("7"), at - 2, "a name, or a table"),
+        (line("device = { n1 = \"/dev/ttyS1\" }"), at, "none for n2"),
+        (
+            format!(
+                "{}[[node]]\nname = \"n3\"\n",
+                line("device = { n3 = \"/dev/ttyS1\" }\nnodes = [\"n1\", \"n2\"]")
+                    .replace("ttyS0\"", "ttyS0\"\nnodes = [\"n1\", \"n2\"]")
+            ),
+            at + 1,
+            "n3, which is no node of this link: n1, n2",
+        ),
+    ];
+    cases.into_iter().for_each(says);
+}
+
+#[test]
+fn a_device_may_be_called_otherwise_on_each_node() {
+    let text = GOOD
+        .replace("\"eth1\"", "{ n1 = \"eth1\", n2 = \"enp3s0\" }")
+        .replace("\"/dev/ttyS0\"", "{ n1 = \"/dev/ttyS0\", n2 = \"/dev/ttyUSB0\" }");
+    let of = |node: &str| parse(&text, "h.toml", node).expect("good");
+    let names = |node: &str| of(node).links.into_iter().map(|l| l.name).collect::<Vec<_>>();
+    assert_eq!(names("n1"), ["udp eth1", "serial /dev/ttyS0"]);
+    assert_eq!(names("n2"), ["udp enp3s0", "serial /dev/ttyUSB0"]);
+    assert_eq!(of("n1").fingerprint, of("n2").fingerprint, "one file, one fingerprint");
+    assert_ne!(of("n1").fingerprint, good().fingerprint);
+}
+
 struct Root(tempfile::TempDir);
 
 impl Root {
@@ -166,7 +204,7 @@ impl Root {
 }
 
 const TARGET: &str = "[Unit]\nRequires=hafailover-ip@10.0.0.9-24.service srv.mount \\\n \
-                      smbd.service\nWants=extra.service other.target\n\
+                      smbd.service\nWants=extra.service\n\
                       [X-Hafailover]\nNodes=n2 n1\nFailback=10min\n";
 
 #[test]
@@ -181,6 +219,78 @@ fn a_group_is_read_with_its_drop_ins() {
     assert_eq!(group.policy.nodes.iter().map(|n| n.0).collect::<Vec<_>>(), [0, 1]);
     assert_eq!(group.policy.failback, hafailover::core::policy::Failback::Yes);
     assert!(group.listed_order);
+}
+
+/// What two nodes compare of a group: what makes it this group, and what else its members say.
+fn compared(root: &Root) -> (u32, u32) {
+    let (groups, errors) = target::groups(root.path(), &good());
+    assert_eq!(errors, Vec::<String>::new());
+    let policy = &groups.values().next().expect("one group").policy;
+    (policy.fingerprint, policy.texts)
+}
+
+/// Goal: an upgrade of what runs in a group goes from node to node; another disk, other members
+/// or other settings are another group.
+#[test]
+fn only_what_makes_it_another_group_bars_it() {
+    let machine = || {
+        let root = Root::new(TARGET);
+        root.write("srv.mount", "[Mount]\nWhat=/dev/sdb1\nWhere=/srv\nOptions=noatime\n");
+        root.write("smbd.service", "[Service]\nExecStart=/usr/sbin/smbd\n");
+        root.write("hafailover-ip@.service", "[Service]\nExecStart=/x\n");
+        root
+    };
+    let usual = compared(&machine());
+    type Change = fn(&Root);
+    let nothing: [Change; 4] = [
+        |r| r.write("files.target", &format!("# by me\n{TARGET}[Install]\nWantedBy=a.target\n")),
+        |r| r.write("files.target.d/a.conf", "[Unit]\nDescription=The office's files\n"),
+        |r| r.write("hafailover-ip@.service", "[Service]\nExecStart=/new\n"),
+        |r| r.write("smbd.service", "# 4.17\n[Service]\nExecStart = /usr/sbin/smbd\n"),
+    ];
+    let texts: [Change; 4] = [
+        |r| r.write("smbd.service", "[Service]\nExecStart=/usr/sbin/smbd --foreground\n"),
+        |r| r.write("smbd.service.d/memory.conf", "[Service]\nMemoryMax=2G\n"),
+        |r| r.write("smbd.service.d/order.conf", "[Unit]\nAfter=srv.mount\n"),
+        |r| r.write("srv.mount.d/a.conf", "[Mount]\nOptions=ro\n"),
+    ];
+    let another: [Change; 5] = [
+        |r| r.write("files.target.d/a.conf", "[X-Hafailover]\nFailback=yes\n"),
+        |r| r.write("files.target.d/a.conf", "[Unit]\nRequires=nmbd.service\n"),
+        |r| {
+            r.write(
+                "files.target",
+                &TARGET.replace("srv.mount \\\n smbd.service", "smbd.service srv.mount"),
+            )
+        },
+        |r| r.write("srv.mount.d/a.conf", "[Mount]\nWhat=/dev/sdc1\n"),
+        |r| r.write("srv.mount.d/a.conf", "[Mount]\nOptions=noatime,subvol=old\n"),
+    ];
+    let after = |change: &Change| {
+        let root = machine();
+        change(&root);
+        compared(&root)
+    };
+    for (n, change) in nothing.iter().enumerate() {
+        assert_eq!(after(change), usual, "nothing {n}");
+    }
+    for (n, change) in texts.iter().enumerate() {
+        let now = after(change);
+        assert!(now.0 == usual.0 && now.1 != usual.1, "texts {n}");
+    }
+    for (n, change) in another.iter().enumerate() {
+        assert_ne!(after(change).0, usual.0, "another {n}");
+    }
+}
+
+/// Goal: what is wrong with a member is told by check and by systemd, and is no reason to have no
+/// group at all.
+#[test]
+fn a_member_that_is_masked_or_broken_leaves_the_group_known() {
+    let root = Root::new(TARGET);
+    root.write("smbd.service", "rubbish\n");
+    std::os::unix::fs::symlink("/dev/null", root.dir().join("extra.service")).expect("masked");
+    compared(&root);
 }
 
 #[test]
@@ -203,6 +313,38 @@ fn every_wrong_section_says_where_and_what() {
     }
     let root = Root::new("[Unit]\nDescription=nothing\n");
     assert!(target::groups(root.path(), &good()).1[0].contains("Requires="));
+}
+
+/// What pulls a unit into a target without making it a member the cluster can answer for.
+#[test]
+fn no_kind_of_unit_is_passed_over() {
+    let cases = [
+        ("Requires=samba.target\n", "write the names of its units here"),
+        ("Wants=network-online.target\n", "After= of the members"),
+        ("BindsTo=dev-sdb1.device\n", "a mount waits for its own"),
+        ("Wants=big.slice\n", "Slice="),
+        ("Wants=session-1.scope\n", "make a service"),
+        ("Requires=smbd\n", "full name, such as smbd.service"),
+        ("Requires=hafailover.service\n", "the daemon starts the groups"),
+        ("Upholds=b.service\n", "write Requires="),
+        ("Requisite=b.service\n", "write Requires="),
+    ];
+    for (line, word) in cases {
+        let root = Root::new(&format!("[Unit]\nRequires=a.service\n{line}"));
+        let (groups, errors) = target::groups(root.path(), &good());
+        assert!(groups.is_empty() && errors.len() == 1, "{line}: {errors:?}");
+        assert!(errors[0].contains("files.target:3: "), "{}", errors[0]);
+        assert!(errors[0].contains(word), "{}", errors[0]);
+    }
+    let kinds = "a.service b.mount c.socket d.path e.timer f.automount g.swap";
+    let root = Root::new(&format!("[Unit]\nRequires={kinds}\n"));
+    root.link("files.target.requires", "h.service");
+    root.link("files.target.wants", "i.service");
+    let (groups, errors) = target::groups(root.path(), &good());
+    assert_eq!(errors, Vec::<String>::new());
+    let group = groups.values().next().expect("one group");
+    assert_eq!(group.hard.join(" "), format!("{kinds} h.service"));
+    assert_eq!(group.soft, ["i.service"]);
 }
 
 #[test]

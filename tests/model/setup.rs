@@ -109,6 +109,7 @@ impl Plan {
             stop_budget: ms(self.stop_budget),
             start_budget: ms(1000),
             fingerprint: 7,
+            texts: 7,
         };
         let policy = |n: usize| Policy {
             me: NodeId(n as u8),

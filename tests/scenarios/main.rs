@@ -133,6 +133,7 @@ impl Setup {
                     stop_budget: Duration::from_secs(90),
                     start_budget: Duration::from_secs(90),
                     fingerprint: 7,
+                    texts: 7,
                 };
                 self.groups.insert(GroupName(name.to_string()), policy);
             }
@@ -213,6 +214,14 @@ fn command(world: &mut World, words: &[&str]) {
             };
             let event = Event::ByHand { group: group(g), unit: unit.to_string(), verb };
             world.later(world.node(n), Duration::ZERO, event);
+        }
+        ["settings", n, g, what] => {
+            let number = what.parse().expect("a number");
+            world.reconfigure(world.node(n), &group(g), |policy| policy.fingerprint = number);
+        }
+        ["texts", n, g, what] => {
+            let number = what.parse().expect("a number");
+            world.reconfigure(world.node(n), &group(g), |policy| policy.texts = number);
         }
         ["terminate", n, kind] => {
             let kind = match *kind {

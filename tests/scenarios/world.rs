@@ -3,7 +3,7 @@
 
 use hafailover::core::heartbeat::Heartbeat;
 use hafailover::core::name::{BootId, Epoch, GroupName, LinkId, NodeId, Session};
-use hafailover::core::policy::Policy;
+use hafailover::core::policy::{GroupPolicy, Policy};
 use hafailover::core::record::Record;
 use hafailover::core::say::What;
 use hafailover::core::time::{Duration, Instant};
@@ -113,6 +113,18 @@ impl World {
             self.later(n, Duration::ZERO, event);
         }
         self.later(n, Duration::ZERO, Event::Wake);
+    }
+
+    /// Its files are read again, and one of its groups says something else.
+    pub fn reconfigure(
+        &mut self,
+        n: usize,
+        group: &GroupName,
+        change: impl FnOnce(&mut GroupPolicy),
+    ) {
+        change(self.policies[n].groups.get_mut(group).expect("a group of the scenario"));
+        let policy = Box::new(self.policies[n].clone());
+        self.later(n, Duration::ZERO, Event::Reconfigured { policy });
     }
 
     pub fn observe(&mut self, n: usize, group: &GroupName) {

@@ -3,7 +3,7 @@
 use super::Findings;
 use crate::cli::client;
 use crate::config::order::Part;
-use crate::core::view::View;
+use crate::core::view::{GroupView, View};
 use crate::io::systemd::bus::{self, Bus};
 use crate::wire::control::DaemonView;
 use std::path::Path;
@@ -59,14 +59,27 @@ pub fn differences(view: &View, findings: &mut Findings) {
     for group in &view.groups {
         for node in group.nodes.iter().filter(|n| n.differs) {
             findings.error(format!(
-                "{} has other unit files for {}, so neither promises it to the other: compare \
-                 systemctl cat {} and its members on both",
+                "what {} calls {} is another group, so neither promises it to the other: compare \
+                 on both systemctl cat {}, and What= and Where= of its mounts",
                 view.node_name(node.node),
                 group.name,
                 group.name.unit()
             ));
         }
+        for node in group.nodes.iter().filter(|n| n.other_texts) {
+            findings.warn(format!(
+                "{}: the files of its members say something else on {}: it moves all the same; if \
+                 no upgrade is under way, compare systemctl cat {} on both",
+                group.name.unit(),
+                view.node_name(node.node),
+                names(group)
+            ));
+        }
     }
+}
+
+fn names(group: &GroupView) -> String {
+    group.members.iter().map(|m| m.unit.as_str()).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -93,6 +106,7 @@ mod tests {
             stop_budget: time,
             start_budget: time,
             fingerprint: 1,
+            texts: 1,
         };
         let policy = settings.policy([(GroupName("files".into()), policy)]);
         let boot = Boot { session: Session(1), boot: BootId(1), record: None };
@@ -105,8 +119,10 @@ mod tests {
         assert_eq!(found(&view), "");
         view.nodes[1].same_settings = false;
         view.groups[0].nodes[1].differs = true;
+        view.groups[0].nodes[1].other_texts = true;
         let said = found(&view);
         assert!(said.contains("n2 has another hafailover.toml"), "{said}");
-        assert!(said.contains("n2 has other unit files for files"), "{said}");
+        assert!(said.contains("what n2 calls files is another group"), "{said}");
+        assert!(said.contains("say something else on n2"), "{said}");
     }
 }

@@ -221,6 +221,7 @@ fn group(rng: &mut Rng, nodes: usize, n: usize) -> GroupOptions {
             stop_budget: ms(rng.pick(&[200, 1000, 4000])),
             start_budget: ms(3000),
             fingerprint: 7,
+            texts: 7,
         },
         members: rng.range(1, 4) as usize,
         soft: rng.chance(300),
