@@ -13,13 +13,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub const REGISTRY: &str = "hafailover-groups.target";
-/// Where units are looked for, the first one wins.
-pub const UNIT_DIRS: [&str; 5] = [
+/// Where units are looked for, the first one wins (systemd.unit(5)). The last one has what systemd
+/// makes of init scripts.
+pub const UNIT_DIRS: [&str; 7] = [
     "etc/systemd/system",
     "run/systemd/system",
     "run/systemd/generator",
+    "usr/local/lib/systemd/system",
     "usr/lib/systemd/system",
     "lib/systemd/system",
+    "run/systemd/generator.late",
 ];
 const MEMBERS_MAX: usize = 64;
 /// What a member may need to stop or start where nothing else is said, as systemd's own default.

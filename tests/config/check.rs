@@ -125,6 +125,19 @@ fn everything_wrong_is_found_with_its_place() {
     }
 }
 
+/// Goal: a unit of the administrator's, or one made of an init script, is a unit.
+#[test]
+fn units_are_found_where_systemd_finds_them() {
+    for dir in ["usr/local/lib/systemd/system", "run/systemd/generator.late"] {
+        let root = machine();
+        std::fs::remove_file(root.path().join("etc/systemd/system/smbd.service")).expect("there");
+        assert_eq!(check(&root).0, 1, "without it");
+        root.file(&format!("{dir}/smbd.service"), SERVICE);
+        let (code, said) = check(&root);
+        assert_eq!(code, 0, "{dir}: {said}");
+    }
+}
+
 /// Goal: order by other means than After= is order too.
 #[test]
 fn order_of_every_kind_counts() {
