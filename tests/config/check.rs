@@ -104,6 +104,16 @@ const CASES: &[Case] = &[
         2,
         &["a.conf:2: KillMode=none"],
     ),
+    (
+        |r| r.write("smbd.service.d/a.conf", "[Unit]\nConflicts=nfs.target files.target\n"),
+        1,
+        &["a.conf:2: Conflicts=files.target", "group another name"],
+    ),
+    (
+        |r| r.write("smbd.service.d/a.conf", "[Unit]\nConflicts=srv.mount\n"),
+        1,
+        &["a.conf:2: Conflicts=srv.mount", "leave one of them out"],
+    ),
     (|r| r.file("proc/sys/kernel/sched_rt_runtime_us", "0\n"), 2, &["sched_rt_runtime_us is 0"]),
     (
         |r| r.file("boot/config-6.1.0-x", "CONFIG_RT_GROUP_SCHED=y\n"),

@@ -47,6 +47,7 @@ pub fn look(root: &Path, target: &Target, findings: &mut Findings) {
                     ));
                 }
                 member(unit, &of, findings);
+                conflicts(target, unit, &of, findings);
             }
         }
         for place in enabled(root, target, unit) {
@@ -94,6 +95,25 @@ fn member(unit: &str, of: &UnitText, findings: &mut Findings) {
         findings.warn(format!(
             "{}: KillMode={value} leaves processes of {unit} behind, which keep the group from \
              being released: remove it",
+            at.place()
+        ));
+    }
+}
+
+/// A member that stops the group or another member by starting: systemd refuses to start both.
+fn conflicts(target: &Target, unit: &str, of: &UnitText, findings: &mut Findings) {
+    let own = target.name.unit();
+    for at in of.list("Unit", "Conflicts") {
+        let other = at.value.as_str();
+        let advice = if other == own {
+            "give the group another name"
+        } else if target.hard.iter().chain(&target.soft).any(|m| m == other) {
+            "leave one of them out"
+        } else {
+            continue;
+        };
+        findings.error(format!(
+            "{}: Conflicts={other}: {unit} and {other} cannot run at the same time: {advice}",
             at.place()
         ));
     }
