@@ -1,7 +1,9 @@
 //! What people ask for, and how every request ends with a result.
 
-use super::heartbeat::{Held, Phase};
+use super::evidence::{self, Missing};
+use super::heartbeat::Phase;
 use super::name::{Epoch, GroupName, NodeId};
+use super::outcome::{Step, owner};
 use super::ownership;
 use super::say::{Saying, What};
 use super::time::{Duration, Instant};
@@ -15,12 +17,14 @@ const ASKED_MAX: usize = 64;
 pub struct Asked {
     wants: Wants,
     until: Instant,
+    /// Since when nothing has been under way for it.
+    idle: Option<Instant>,
     /// The last progress line, so that each is sent once.
     told: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Wants {
+pub(super) enum Wants {
     /// The group runs on that node at a later epoch.
     Moved { group: GroupName, to: NodeId, from: Epoch },
     /// The node holds nothing.
@@ -31,6 +35,10 @@ enum Wants {
     Stopped { group: GroupName },
     /// The group runs here.
     Running { group: GroupName },
+    /// The group runs somewhere, now that nothing which people can clear holds it back.
+    Cleared { group: GroupName, wish: Epoch },
+    /// The groups that waited for a word about this node run somewhere.
+    Taken { node: NodeId, groups: Vec<GroupName> },
 }
 
 impl Core {
@@ -54,7 +62,8 @@ impl Core {
                 let words = format!("{} by {by}", self.command_words(&command));
                 self.say(Saying::new(What::Operator, words));
                 let until = now + self.patience(&wants);
-                self.asked.insert(request, Asked { wants, until, told: String::new() });
+                let asked = Asked { wants, until, idle: None, told: String::new() };
+                self.asked.insert(request, asked);
             }
             Err(words) => self.out.push(Action::Answer { request, reply: Reply::Refused(words) }),
         }
@@ -80,7 +89,7 @@ impl Core {
         }
     }
 
-    fn known(&self, name: &GroupName) -> Result<&super::Group, String> {
+    pub(super) fn known(&self, name: &GroupName) -> Result<&super::Group, String> {
         let names: Vec<&str> = self.groups.keys().map(|g| g.0.as_str()).collect();
         self.groups.get(name).ok_or_else(|| match names.is_empty() {
             true => format!("there is no group {name}: systemctl enable {name}.target first"),
@@ -88,7 +97,7 @@ impl Core {
         })
     }
 
-    fn node_name(&self, node: NodeId) -> &str {
+    pub(super) fn node_name(&self, node: NodeId) -> &str {
         self.policy.nodes.get(usize::from(node.0)).map_or("?", String::as_str)
     }
 
@@ -115,12 +124,12 @@ impl Core {
             None => match world.group(name).policy.nodes.iter().copied().find(fit) {
                 Some(to) => to,
                 None => {
-                    let words = world.unfit_words(name, Some(owner)).join(", ");
-                    return Err(format!("no other node may run {name} now: {words}"));
+                    let why = self.bars(&world, name, owner).join("; ");
+                    return Err(format!("no other node may run {name} now: {why}"));
                 }
             },
         };
-        if let Some(why) = world.unfit_at(name, to) {
+        if let Some(why) = world.why_not(name, to) {
             return Err(format!("{} cannot take {name}: {why}", world.name(to)));
         }
         self.wish(name, |wish| wish.move_to = Some((to, own)));
@@ -142,8 +151,9 @@ impl Core {
                 let fit = |n: &NodeId| *n != node && world.unfit_at(name, *n).is_none();
                 if held && !nodes.iter().any(fit) {
                     return Err(format!(
-                        "no other node may run {name} now, so it would go down; if that is what \
-                         you want: systemctl stop {}",
+                        "no other node may run {name} now, so it would go down ({}); if that is \
+                         what you want: systemctl stop {}",
+                        self.bars(&world, name, node).join("; "),
                         name.unit()
                     ));
                 }
@@ -195,18 +205,18 @@ impl Core {
         let strays = !self.known(name)?.strays.is_empty();
         self.wish(name, |wish| (wish.down, wish.move_to) = (false, None));
         self.lift_quarantine(name, "cleared by operator");
-        if strays {
-            if self.known(name)?.phase() == Phase::Stopped {
-                self.stop(now, name, "an operator cleared the strays", None);
-            }
-            return Ok(Wants::Stopped { group: name.clone() });
+        if strays && self.known(name)?.phase() == Phase::Stopped {
+            self.stop(now, name, "an operator cleared the strays", None);
         }
-        Ok(Wants::Noted { words: format!("{name} is cleared: the nodes decide about it anew") })
+        let wish = self.world(now).wish(name).version;
+        Ok(Wants::Cleared { group: name.clone(), wish })
     }
 
     fn ask_adopt(&mut self, name: &GroupName) -> Result<Wants, String> {
         if self.known(name)?.strays.is_empty() {
-            return Err(format!("no stray members of {name} run here"));
+            return Err(format!(
+                "no stray members of {name} run here: hafailover status shows where it runs"
+            ));
         }
         self.group_mut(name).adopting = true;
         self.touched.insert(name.clone());
@@ -215,7 +225,9 @@ impl Core {
 
     fn ask_confirm(&mut self, now: Instant, node: NodeId, by: &str) -> Result<Wants, String> {
         if node == self.policy.me {
-            return Err("this is the node you are on".into());
+            return Err("this is the node you are on: say it on another one, of a node that \
+                        is surely off"
+                .into());
         }
         if !self.peers.contains_key(&node) {
             return Err(format!(
@@ -225,34 +237,56 @@ impl Core {
         }
         let name = self.node_name(node).to_string();
         if self.world(now).heard(node) {
-            return Err(format!("{name} is heard, so it is not down"));
+            return Err(format!(
+                "{name} is heard, so it is not down: hafailover standby {name} takes its groups \
+                 off it"
+            ));
         }
+        let world = self.world(now);
+        let waits = |g: &&GroupName| {
+            let barred = evidence::against(&world, g, node, None);
+            let down = world.wish(g).value.down;
+            matches!(barred, Err(Missing::Barred(_))) && owner(&world, g).is_none() && !down
+        };
+        let groups = self.groups.keys().filter(waits).cloned().collect();
         self.peers.get_mut(&node).expect("checked").confirmed_down = Some(by.into());
         self.touch_all();
-        Ok(Wants::Noted { words: format!("{name} counts as down until it is heard again") })
+        Ok(Wants::Taken { node, groups })
+    }
+
+    /// How long what does not move is waited for.
+    fn slack(&self) -> Duration {
+        self.policy.timing.deadtime * 2 + Duration::from_secs(5)
     }
 
     fn patience(&self, wants: &Wants) -> Duration {
-        let slack = self.policy.timing.deadtime * 2 + Duration::from_secs(5);
         let budget = |g: &super::Group| g.policy.stop_budget * 2 + g.policy.start_budget * 2;
-        slack
+        let most = self.groups.values().map(budget).max().unwrap_or_default();
+        self.slack()
             + match wants {
                 Wants::Noted { .. } => Duration::ZERO,
                 Wants::Moved { group, .. }
                 | Wants::Stopped { group }
-                | Wants::Running { group } => {
+                | Wants::Running { group }
+                | Wants::Cleared { group, .. } => {
                     self.groups.get(group).map(budget).unwrap_or_default()
                 }
-                Wants::Empty { .. } => self.groups.values().map(budget).max().unwrap_or_default(),
+                Wants::Empty { .. } | Wants::Taken { .. } => most,
             }
     }
 
     /// Tells how far each request is, and ends those that have a result.
     pub(super) fn answer_asked(&mut self, now: Instant) {
         for (request, mut asked) in std::mem::take(&mut self.asked) {
-            let mut reply = self.progress(now, &asked.wants);
+            let step = self.outcome(now, &asked.wants);
+            asked.idle = match &step {
+                Step::Waiting(_) => asked.idle.or(Some(now)),
+                _ => None,
+            };
+            let until = asked.idle.map_or(asked.until, |at| asked.until.min(at + self.slack()));
+            let mut reply = step.reply();
             if let Reply::Progress(words) = &reply
-                && now >= asked.until
+                && now >= until
             {
                 reply = Reply::Refused(format!("not done in time: {words}"));
             }
@@ -269,137 +303,4 @@ impl Core {
             }
         }
     }
-
-    fn progress(&self, now: Instant, wants: &Wants) -> Reply {
-        let world = self.world(now);
-        let busy = self.store.record != self.store.durable;
-        match wants {
-            Wants::Noted { .. } if busy => match &self.store.failed {
-                Some((why, _)) => Reply::Refused(format!("the state file: {why}")),
-                None => Reply::Progress("writing it down".into()),
-            },
-            Wants::Noted { words } => Reply::Done(words.clone()),
-            Wants::Moved { group, to, from } => self.move_progress(&world, group, *to, *from),
-            Wants::Empty { node } => {
-                let on = |g: &&GroupName| owner(&world, g).is_some_and(|(o, _)| o == *node);
-                let left: Vec<&str> = self.groups.keys().filter(on).map(|g| g.0.as_str()).collect();
-                match left.is_empty() {
-                    true => Reply::Done(format!("{} is in standby", self.node_name(*node))),
-                    false => Reply::Progress(format!("waiting for {}", left.join(", "))),
-                }
-            }
-            Wants::Stopped { group } | Wants::Running { group } => {
-                let Ok(state) = self.known(group) else {
-                    return Reply::Refused(format!("{group} is gone"));
-                };
-                let want_running = matches!(wants, Wants::Running { .. });
-                match (state.phase(), &state.stuck) {
-                    (Phase::Stopped, _) if !want_running => {
-                        Reply::Done(format!("{group} is stopped"))
-                    }
-                    (Phase::Running, _) if want_running => {
-                        Reply::Done(format!("{group} runs here"))
-                    }
-                    (Phase::Stuck, Some(stuck)) => Reply::Refused(stuck_words(group, stuck)),
-                    (phase, _) => Reply::Progress(format!("{group} is {}", word(phase))),
-                }
-            }
-        }
-    }
-
-    fn move_progress(
-        &self,
-        world: &super::World,
-        group: &GroupName,
-        to: NodeId,
-        from: Epoch,
-    ) -> Reply {
-        let Ok(state) = self.known(group) else {
-            return Reply::Refused(format!("{group} is gone"));
-        };
-        if let (Phase::Stuck, Some(stuck)) = (state.phase(), &state.stuck) {
-            return Reply::Refused(stuck_words(group, stuck));
-        }
-        let name = world.name(to).to_string();
-        let phase = phase_at(world, group, to);
-        match owner(world, group) {
-            Some((owner, epoch)) if epoch > from => {
-                match (owner == to, phase_at(world, group, owner)) {
-                    (true, Phase::Running) => Reply::Done(format!("{group} runs on {name}")),
-                    (false, Phase::Running) => Reply::Refused(format!(
-                        "{group} did not start on {name} and runs on {}: journalctl -u {} on \
-                         {name} \
-                     says why",
-                        world.name(owner),
-                        group.unit()
-                    )),
-                    (_, phase) => Reply::Progress(format!(
-                        "{group} is {} on {}",
-                        word(phase),
-                        world.name(owner)
-                    )),
-                }
-            }
-            Some((owner, _)) => {
-                let phase = phase_at(world, group, owner);
-                match phase {
-                    Phase::Stuck => Reply::Refused(format!(
-                        "{group} is stuck on {}: hafailover status there names who holds it",
-                        world.name(owner)
-                    )),
-                    phase => Reply::Progress(format!(
-                        "{group} is {} on {}",
-                        word(phase),
-                        world.name(owner)
-                    )),
-                }
-            }
-            None if world.top_epoch(group) > from && phase == Phase::Stopped => {
-                Reply::Progress(format!("{group} is released; its next owner claims it"))
-            }
-            None => Reply::Progress(format!("{group} is {} on {name}", word(phase))),
-        }
-    }
-}
-
-fn stuck_words(group: &GroupName, stuck: &super::group::Stuck) -> String {
-    let holders = match stuck.holders.is_empty() {
-        true => String::new(),
-        false => format!("; held by {}", stuck.holders.join(", ")),
-    };
-    format!(
-        "{group} cannot be stopped: {}{holders}; it is tried again every second, and by \
-         hafailover retry {group}",
-        stuck.why
-    )
-}
-
-fn word(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Unknown => "not yet known",
-        Phase::Stopped => "stopped",
-        Phase::Starting => "starting",
-        Phase::Running => "running",
-        Phase::Stopping => "stopping",
-        Phase::Stuck => "stuck",
-    }
-}
-
-/// The node that holds the group, and by which epoch; of two, the higher epoch.
-pub(super) fn owner(world: &super::World, name: &GroupName) -> Option<(NodeId, Epoch)> {
-    let group = world.group(name);
-    let mine = group.own.filter(|_| group.held() == Held::Yes).map(|e| (world.me, e));
-    let theirs = world.others().filter(|p| world.heard(*p)).filter_map(|p| {
-        let report = world.peer(p).reports.get(name)?;
-        let claim = report.claim.filter(|_| report.held == Held::Yes)?;
-        Some((p, claim.epoch))
-    });
-    theirs.chain(mine).max_by_key(|(_, epoch)| *epoch)
-}
-
-fn phase_at(world: &super::World, name: &GroupName, node: NodeId) -> Phase {
-    if node == world.me {
-        return world.group(name).told_phase();
-    }
-    world.peer(node).reports.get(name).map(|r| r.phase).unwrap_or_default()
 }

@@ -163,30 +163,46 @@ impl Core {
         }
     }
 
-    /// One link towards one peer: up when the peer was heard on it within `deadtime`.
+    /// One link towards one peer: up when the peer was heard on it within `deadtime`. One on which
+    /// it was never heard is down once it had its time: `deadtime` while the peer is heard on
+    /// another, else `initdead`.
     fn judge_links(&mut self, now: Instant, id: NodeId) {
         let (lived, deadtime) = (self.lived(now), self.policy.timing.deadtime);
+        let over = self.initdead_over(now);
         for n in 0..self.links.len() {
             let link = LinkId(n as u8);
+            if !self.policy.joins(link, id) {
+                continue;
+            }
             let peer = self.peers.get_mut(&id).expect("called for known peers");
-            let Some(last) = peer.heard_on(link) else { continue };
-            let up = lived.since(last) < deadtime;
-            if peer.told.links.insert(link, up) == Some(up) {
+            let heard = peer.heard_on(link);
+            let had_time = match peer.session() {
+                Some(_) => peer.heard_for(now) >= deadtime,
+                None => over,
+            };
+            let up = heard.is_some_and(|last| lived.since(last) < deadtime);
+            let known = heard.is_some() || peer.told.links.contains_key(&link);
+            if (heard.is_none() && !had_time) || peer.told.links.insert(link, up) == Some(up) {
                 continue;
             }
             let mut saying = match up {
                 true => Saying::new(What::LinkUp, "heartbeats come in on it"),
-                false => {
-                    let own = &self.links[n];
-                    let why = if own.usable { "no heartbeat came in on it" } else { &own.why };
-                    Saying::new(
-                        What::LinkDown,
-                        format!("{why} for {:.1} s", deadtime.as_secs_f64()),
-                    )
-                }
+                false => Saying::new(What::LinkDown, self.link_words(n, known)),
             };
             saying.link = Some(link);
             self.say(saying.peer(id));
+        }
+    }
+
+    fn link_words(&self, n: usize, known: bool) -> String {
+        let own = &self.links[n];
+        let deadtime = self.policy.timing.deadtime.as_secs_f64();
+        match (own.usable, known) {
+            (false, _) => format!("{} for {deadtime:.1} s", own.why),
+            (true, true) => format!("no heartbeat came in on it for {deadtime:.1} s"),
+            (true, false) => "no heartbeat ever came in on it since this daemon started: look at \
+                              its cable, its settings on both nodes, and the firewall"
+                .into(),
         }
     }
 

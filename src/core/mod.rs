@@ -7,6 +7,7 @@
 mod act;
 mod action;
 mod ask;
+mod bar;
 mod beat;
 mod detector;
 mod double;
@@ -19,6 +20,7 @@ mod jobs;
 mod leave;
 pub mod name;
 mod observe;
+mod outcome;
 mod ownership;
 mod peer;
 pub mod policy;

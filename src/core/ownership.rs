@@ -7,7 +7,7 @@ use super::heartbeat::{Held, Phase};
 use super::name::{Epoch, GroupName, NodeId};
 use super::policy::Failback;
 use super::time::Instant;
-use super::world::{World, unfit_word};
+use super::world::World;
 
 /// What this node should do about a group now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,8 +112,9 @@ fn decide_claimed(world: &World, name: &GroupName, own: Epoch, at: Option<Instan
         return Decision::Withdraw("this node stalled".into());
     }
     if world.choice(name) != Some(world.me) {
-        let why = world.unfit(name).map_or("another node is preferred now", unfit_word);
-        return Decision::Withdraw(why.into());
+        let why = world.why_not(name, world.me);
+        let why = why.unwrap_or_else(|| "another node is preferred now".into());
+        return Decision::Withdraw(why);
     }
     if let Some(holder) = world.heard_holder(name) {
         return Decision::Withdraw(format!("{} holds it", world.name(holder)));
@@ -263,7 +264,7 @@ pub fn explain(world: &World, name: &GroupName) -> Vec<String> {
     let group = world.group(name);
     let mut lines = Vec::new();
     for node in &group.policy.nodes {
-        let word = match world.unfit_at(name, *node) {
+        let word = match world.why_not(name, *node) {
             None => "may run it".to_string(),
             Some(why) => format!("may not run it: {why}"),
         };

@@ -1,8 +1,8 @@
 //! The core shown to people: `status` and `explain` are this value printed.
 
-use super::ask::owner;
 use super::heartbeat::{Held, Phase};
 use super::name::{GroupName, LinkId, NodeId};
+use super::outcome::owner;
 use super::ownership;
 use super::policy::OnSilence;
 use super::time::Instant;
@@ -166,7 +166,7 @@ impl Core {
     }
 
     /// Why nobody runs it although nothing is being waited for here.
-    fn idle_words(&self, world: &World, name: &GroupName) -> Vec<String> {
+    pub(super) fn idle_words(&self, world: &World, name: &GroupName) -> Vec<String> {
         if world.wish(name).value.down {
             return vec![format!(
                 "an operator stopped it: hafailover clear {name} lets the nodes start it again"
@@ -174,8 +174,15 @@ impl Core {
         }
         match world.choice(name) {
             Some(node) => vec![format!("{} is to start it", world.name(node))],
-            None => world.unfit_words(name, None),
+            None => self.bars(world, name, NodeId(u8::MAX)),
         }
+    }
+
+    /// What bars each node of the group but one from it.
+    pub(super) fn bars(&self, world: &World, name: &GroupName, but: NodeId) -> Vec<String> {
+        let nodes = world.group(name).policy.nodes.iter().filter(|n| **n != but);
+        let why = |n: &NodeId| Some((world.name(*n), world.why_not(name, *n)?));
+        nodes.filter_map(why).map(|(n, w)| format!("{n}: {w}")).collect()
     }
 
     fn group_nodes(&self, world: &World, name: &GroupName) -> Vec<GroupNodeView> {
@@ -188,7 +195,6 @@ impl Core {
                 false => report.map(|r| r.quarantine).filter(|q| !q.is_zero()),
             };
             let heard = me || world.heard(*node);
-            let why = group.quarantine.as_ref().filter(|_| me).map(|(_, why)| why.clone());
             GroupNodeView {
                 node: *node,
                 held: match me {
@@ -203,7 +209,7 @@ impl Core {
                 other_texts: heard && report.is_some_and(|r| group.other_texts(r)),
                 unfit: if me { world.unfit(name) } else { report.and_then(|r| r.unfit) },
                 quarantine: left,
-                reason: why.or_else(|| world.unfit_at(name, *node)).unwrap_or_default(),
+                reason: world.why_not(name, *node).unwrap_or_default(),
             }
         };
         group.policy.nodes.iter().map(view).collect()

@@ -2,6 +2,7 @@
 //! settings. Made anew for each decision from the core; changes nothing.
 
 use super::Terminate;
+use super::bar::Bar;
 use super::detector::Lived;
 use super::group::Group;
 use super::heartbeat::{GroupWish, Held, NodeWishes, Register, Release, Unfit};
@@ -111,6 +112,16 @@ impl World<'_> {
         self.record.groups.get(group).map(|r| r.epoch).unwrap_or_default()
     }
 
+    /// The node with the highest claim that is not yet an ownership: our own, or a heard one's.
+    pub fn top_claim(&self, group: &GroupName) -> Option<NodeId> {
+        let mine = self.group(group).claim.as_ref().map(|c| (c.epoch, self.me));
+        let theirs = self.others().filter(|p| self.heard(*p)).filter_map(|p| {
+            let report = self.peer(p).reports.get(group)?;
+            Some((report.claim?.epoch, p))
+        });
+        theirs.chain(mine).max().map(|(_, node)| node)
+    }
+
     /// Whom the last owner named and promised the highest epoch, as long as nobody went above it
     /// and that ownership is still to come: an epoch is used once.
     pub fn successor(&self, group: &GroupName) -> Option<NodeId> {
@@ -155,39 +166,31 @@ impl World<'_> {
     }
 
     /// Why that node may not take the group, as far as we know; `None`: it may.
-    pub fn unfit_at(&self, name: &GroupName, node: NodeId) -> Option<String> {
-        let word = |u: Unfit| unfit_word(u).to_string();
+    pub fn unfit_at(&self, name: &GroupName, node: NodeId) -> Option<Bar> {
         if node == self.me {
-            return self.unfit(name).map(word);
+            return self.unfit(name).map(Bar::Unfit);
         }
         match self.presence(node) {
             Presence::This | Presence::Alive => {}
             Presence::Late if self.peer(node).hears_us() => {}
-            Presence::Late | Presence::Deaf => return Some("does not hear this node".into()),
-            Presence::Silent => return Some("silent".into()),
-            Presence::Unseen => return Some("not heard since this daemon started".into()),
+            Presence::Late | Presence::Deaf => return Some(Bar::Deaf),
+            Presence::Silent => return Some(Bar::Silent),
+            Presence::Unseen => return Some(Bar::Unseen),
         }
         let Some(report) = self.peer(node).reports.get(name) else {
-            return Some("does not know the group".into());
+            return Some(Bar::Unknown);
         };
         if report.fingerprint != self.group(name).policy.fingerprint {
-            return Some("has another group under this name".into());
+            return Some(Bar::Differs);
         }
         if self.in_standby(node) {
-            return Some(word(Unfit::Standby));
+            return Some(Bar::Unfit(Unfit::Standby));
         }
         let mood = self.peer(node).mood;
         if mood.leaving || mood.shutting_down {
-            return Some(word(Unfit::Leaving));
+            return Some(Bar::Unfit(Unfit::Leaving));
         }
-        report.unfit.map(word)
-    }
-
-    /// Each node that may not take the group, but for one, and why.
-    pub fn unfit_words(&self, name: &GroupName, but: Option<NodeId>) -> Vec<String> {
-        let nodes = self.group(name).policy.nodes.iter().filter(|n| Some(**n) != but);
-        let why = |n: &NodeId| Some(format!("{}: {}", self.name(*n), self.unfit_at(name, *n)?));
-        nodes.filter_map(why).collect()
+        report.unfit.map(Bar::Unfit)
     }
 
     /// The node that should run the group now, seen from here: the one the last owner named, or an
@@ -215,22 +218,5 @@ impl World<'_> {
 
     pub fn silence_of(&self, id: NodeId) -> Option<Duration> {
         self.peer(id).silent_for(self.lived)
-    }
-}
-
-pub fn unfit_word(unfit: Unfit) -> &'static str {
-    match unfit {
-        Unfit::NotListed => "not in the group's Nodes=, or the group is not enabled there",
-        Unfit::Standby => "in standby",
-        Unfit::Maintenance => "in maintenance",
-        Unfit::Leaving => "leaving",
-        Unfit::Quarantined => "quarantined after failures",
-        Unfit::NoCarrier => "no carrier on the interface of the group's address",
-        Unfit::Stray => "members run there that nobody started for the cluster",
-        Unfit::NotLoaded => "its units are not loaded as they must be",
-        Unfit::Amnesiac => "has lost its state",
-        Unfit::NoState => "cannot write its state file",
-        Unfit::Double => "another machine uses its name",
-        Unfit::Other => "for a reason that only its newer hafailover knows",
     }
 }

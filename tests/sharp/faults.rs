@@ -247,12 +247,7 @@ pub const FAULTS: &[Fault] = &[
         "name, epoch, «self.policy.timing.deadtime / 2»);",
         "self.policy.timing.deadtime * 20",
     ),
-    fault(
-        "leaves a request without a result",
-        "src/core/ask.rs",
-        "&& «now >= asked.until»",
-        "false",
-    ),
+    fault("leaves a request without a result", "src/core/ask.rs", "&& «now >= until»", "false"),
     fault(
         "never tries a stuck stop again",
         "src/core/ownership.rs",
