@@ -18,7 +18,10 @@ pub struct Bench {
 
 impl Bench {
     pub fn new() -> Bench {
-        Bench { cluster: Cluster::of(2, &crate::harness::rootfs::suite()), table: Table::default() }
+        Bench {
+            cluster: Cluster::of(2, &crate::harness::rootfs::suite(), ""),
+            table: Table::default(),
+        }
     }
 
     /// The usual group on n1, with these settings.

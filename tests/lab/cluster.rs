@@ -51,8 +51,9 @@ pub const TAKEOVER: &str = "[safety]\nsilence = \"takeover\"\n";
 pub const QUICK_GUARD: &str = "[safety]\nsilence = \"takeover\"\nguard-bound = \"8s\"\n";
 
 impl Cluster {
-    pub fn of(nodes: usize, suite: &str) -> Cluster {
-        Cluster { lab: Lab::new(nodes, suite), key: None }
+    /// On nodes that have these packages of their release more.
+    pub fn of(nodes: usize, suite: &str, more: &str) -> Cluster {
+        Cluster { lab: Lab::new(nodes, suite, more), key: None }
     }
 
     /// Back to two healthy nodes on which nothing of the last story is left.
@@ -82,24 +83,29 @@ impl Cluster {
     }
 
     pub fn configure_with(&mut self, safety: &str, target: &str, agent: &str) {
-        let nodes = self.lab.nodes.len();
-        for n in 0..nodes {
+        for n in 0..self.lab.nodes.len() {
+            self.settings(n, safety);
             let node = self.lab.node(n);
-            node.write("/etc/hafailover/hafailover.toml", &config(nodes, safety));
-            match &self.key {
-                Some(key) => {
-                    node.write("/etc/hafailover/keys", key);
-                    node.must("chmod 600 /etc/hafailover/keys");
-                }
-                None => {
-                    node.must("rm -f /etc/hafailover/keys && hafailover keygen");
-                    self.key = Some(node.must("cat /etc/hafailover/keys"));
-                }
-            }
             node.write("/etc/systemd/system/srv.mount", MOUNT);
             node.write("/etc/systemd/system/agent.service", agent);
             node.write("/etc/systemd/system/files.target", target);
             node.must("systemctl enable -q --no-reload files.target && systemctl daemon-reload");
+        }
+    }
+
+    /// The configuration and the key, without a group.
+    pub fn settings(&mut self, n: usize, safety: &str) {
+        let node = self.lab.node(n);
+        node.write("/etc/hafailover/hafailover.toml", &config(self.lab.nodes.len(), safety));
+        match &self.key {
+            Some(key) => {
+                node.write("/etc/hafailover/keys", key);
+                node.must("chmod 600 /etc/hafailover/keys");
+            }
+            None => {
+                node.must("rm -f /etc/hafailover/keys && hafailover keygen");
+                self.key = Some(node.must("cat /etc/hafailover/keys"));
+            }
         }
     }
 

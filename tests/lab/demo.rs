@@ -42,7 +42,7 @@ fn main() {
     assert!(rustix::process::geteuid().is_root(), "the demo needs root: make demo");
     harness::end_on_signals();
     println!("booting two nodes …");
-    let mut lab = Lab::new(2, &harness::rootfs::suite());
+    let mut lab = Lab::new(2, &harness::rootfs::suite(), "");
     println!("configuring: hafailover.toml, key, files.target; systemctl start hafailover …");
     configure(&lab);
     runs_on(&lab, 0);

@@ -7,6 +7,7 @@ mod facts;
 mod harness;
 mod interleavings;
 mod paths;
+mod recipes;
 mod restarts;
 mod selftest;
 mod stories;
@@ -35,7 +36,8 @@ fn main() -> ExitCode {
     let (mut passed, mut failed) = (0, Vec::new());
     let (mut stage, mut after_fact) = (None, false);
     for Told { name, suite, nodes, story } in stories {
-        if harness::rootfs::base(&suite).is_none() {
+        let more = more(&suite);
+        if harness::rootfs::base(&suite, more).is_none() {
             println!("test {name} ... ignored: there is no root file system of {suite}");
             continue;
         }
@@ -45,7 +47,7 @@ fn main() -> ExitCode {
             if stage.replace((suite.clone(), nodes)) != Some((suite.clone(), nodes)) {
                 (cluster, after_fact) = (None, false);
             }
-            let cluster = cluster.get_or_insert_with(|| Cluster::of(nodes, &suite));
+            let cluster = cluster.get_or_insert_with(|| Cluster::of(nodes, &suite, more));
             // The facts clear away after each other, and touch nothing else.
             let fact = name.contains("fact_");
             if !(std::mem::replace(&mut after_fact, fact) && fact) {
@@ -108,12 +110,18 @@ const ON_NEWER: &[&str] = &[
     "both_boot_with_samba_enabled",
 ];
 
+/// What the recipes run is on the nodes of the first release only: one root file system for all.
+fn more(suite: &str) -> &'static str {
+    if suite == harness::rootfs::suite() { recipes::PACKAGES } else { "" }
+}
+
 /// The lab itself first, then what systemd does, then what the program does; last the newer one.
 fn all() -> Vec<Told> {
     let own = harness::rootfs::suite();
     let of_two =
         [selftest::ALL, facts::ALL, stories::ALL, restarts::ALL, interleavings::ALL, paths::OF_TWO];
-    let two = of_two.into_iter().flatten().map(|story| (2, story));
+    let of_two = of_two.into_iter().chain([recipes::ALL]);
+    let two = of_two.flatten().map(|story| (2, story));
     let every = two.chain(paths::OF_THREE.iter().map(|story| (3, story)));
     let told = |(nodes, (name, story)): (usize, &(&str, stories::Story))| Told {
         name: name.to_string(),
@@ -135,7 +143,8 @@ fn all() -> Vec<Told> {
 
 /// Boots a lab for a self-test, and lets it stand until somebody ends this process.
 fn hold(panics: bool) -> ExitCode {
-    let _lab = harness::Lab::new(1, &harness::rootfs::suite());
+    let suite = harness::rootfs::suite();
+    let _lab = harness::Lab::new(1, &suite, more(&suite));
     println!("booted");
     assert!(!panics, "as was asked for");
     loop {

@@ -28,8 +28,9 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// Boots so many nodes of a Debian release with the package installed.
-    pub fn new(nodes: usize, suite: &str) -> Lab {
+    /// Boots so many nodes of a Debian release with the package installed, and with these packages
+    /// of the release more, separated by commas.
+    pub fn new(nodes: usize, suite: &str, more: &str) -> Lab {
         sweep();
         while ENDING.load(Ordering::Relaxed) {
             std::thread::park();
@@ -38,7 +39,7 @@ impl Lab {
         let dir = PathBuf::from(format!("/tmp/hafailover-lab-{}", std::process::id()));
         std::fs::create_dir_all(&dir).expect("a directory for the lab");
         sh(&format!("mount -t tmpfs -o mode=755 tmpfs {}", dir.display()));
-        let base = rootfs::with_package(&dir, suite);
+        let base = rootfs::with_package(&dir, suite, more);
         let disk = make_disk(&dir);
         let net = net::Net::new();
         let line = serial::NullModem::new();
@@ -135,7 +136,7 @@ fn null() -> std::process::Stdio {
 
 fn make_disk(dir: &std::path::Path) -> String {
     let file = dir.join("disk");
-    sh(&format!("truncate -s 64M {0} && mkfs.ext4 -q -F {0}", file.display()));
+    sh(&format!("truncate -s 256M {0} && mkfs.ext4 -q -F {0}", file.display()));
     sh(&format!("losetup -f --show {}", file.display())).trim().to_string()
 }
 

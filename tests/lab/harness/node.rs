@@ -54,11 +54,13 @@ impl Node {
             Some(device) => format!("--bind={device}:/dev/ttyS0"),
             None => String::new(),
         };
-        // Also the machine's name: what nspawn keeps by name is not shared with another lab.
+        // Also the machine's name: what nspawn keeps by name is not shared with another lab. An NFS
+        // server opens files by their handles, which a container may not by default.
         let network = Net::node(self.n);
         command.arg("-c").arg(format!(
             "echo $$ > {}; exec env SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 systemd-nspawn -q -D {} \
              --machine={network} --register=no --keep-unit --capability=all \
+             --system-call-filter=open_by_handle_at \
              --network-namespace-path=/run/netns/{network} {serial} --bind={}:/stamps \
              --console=pipe -b",
             enter.display(),
@@ -82,6 +84,11 @@ impl Node {
         });
         let minor = self.disk.trim_start_matches("/dev/loop");
         self.must(&format!("test -e /dev/shared || mknod /dev/shared b 7 {minor}"));
+    }
+
+    /// The number of its PID 1 out here.
+    pub fn leader(&self) -> u32 {
+        self.leader
     }
 
     pub fn is_up(&self) -> bool {

@@ -10,7 +10,13 @@ const PACKAGES: &str = "systemd,systemd-sysv,dbus,iproute2,procps,samba,e2fsprog
 const UNWANTED: &str = "samba-ad-dc smbd nmbd apt-daily.timer apt-daily-upgrade.timer \
                         dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap nftables \
                         console-getty getty@tty1 systemd-timesyncd systemd-networkd \
-                        systemd-resolved systemd-tmpfiles-clean.timer fstrim.timer motd-news.timer";
+                        systemd-resolved systemd-tmpfiles-clean.timer fstrim.timer motd-news.timer \
+                        apache2 apache-htcacheclean drbd iscsid.socket lvm2-lvmpolld.socket \
+                        lvm2-monitor blk-availability mariadb nfs-client.target nfs-ganesha \
+                        nfs-ganesha-lock nfs-server nfs-blkmap open-iscsi rpcbind rpcbind.socket \
+                        ssh tgt";
+/// Of no use to a node, and larger than the rest of some packages.
+const DROPPED: &str = "usr/share/doc usr/share/man usr/share/locale var/lib/mysql";
 
 /// The Debian release of the nodes: LAB_SUITE, else this machine's own.
 pub fn suite() -> String {
@@ -22,9 +28,10 @@ pub fn suite() -> String {
     line.unwrap_or("bookworm").trim_matches('"').to_string()
 }
 
-/// A directory with the base system, for use as the lowest layer. `None`: it cannot be built here.
-pub fn base(suite: &str) -> Option<PathBuf> {
-    let name = format!("{suite}-{:08x}", recipe());
+/// A directory with the base system and these packages more, for use as the lowest layer. `None`:
+/// it cannot be built here.
+pub fn base(suite: &str, more: &str) -> Option<PathBuf> {
+    let name = format!("{suite}-{:08x}", recipe(more));
     let dir = Path::new(CACHE).join(name);
     if dir.join("etc/os-release").exists() {
         return Some(dir);
@@ -36,9 +43,11 @@ pub fn base(suite: &str) -> Option<PathBuf> {
     let mut built = Command::new("sh");
     built.arg("-ec").arg(format!(
         "mkdir -p {CACHE}; exec 9>{CACHE}/lock; flock 9; test ! -e {1}/etc/os-release || exit 0; \
-         rm -rf {0}; mmdebstrap -q --variant=minbase --include={PACKAGES} {suite} {0}; \
+         rm -rf {0}; mmdebstrap -q --variant=minbase --include={PACKAGES},{more} {suite} {0}; \
          rm -f {0}/etc/machine-id; mkdir -p {0}/var/log/journal; \
-         systemctl -q --root={0} disable {UNWANTED} 2>/dev/null || true; mv {0} {1}",
+         for unit in {UNWANTED}; do \
+         systemctl -q --root={0} disable $unit >/dev/null 2>&1 || true; done; \
+         cd {0} && rm -rf {DROPPED} && mv {0} {1}",
         new.display(),
         dir.display()
     ));
@@ -46,13 +55,13 @@ pub fn base(suite: &str) -> Option<PathBuf> {
 }
 
 /// FNV-1a of what the base is made of: another list is another base.
-fn recipe() -> u32 {
+fn recipe(more: &str) -> u32 {
     let step = |hash: u32, byte: u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
-    PACKAGES.bytes().chain(UNWANTED.bytes()).fold(0x811c_9dc5, step)
+    [PACKAGES, UNWANTED, DROPPED, more].iter().flat_map(|w| w.bytes()).fold(0x811c_9dc5, step)
 }
 
 /// The newest package that `make deb` made.
-fn package() -> PathBuf {
+pub fn package() -> PathBuf {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/debian");
     let entries = std::fs::read_dir(&dir).expect("make deb has made a package");
     let mut debs: Vec<PathBuf> = entries.map(|e| e.expect("readable").path()).collect();
@@ -62,8 +71,8 @@ fn package() -> PathBuf {
 }
 
 /// Lower layers for the nodes, the package installed by dpkg in the upper one.
-pub fn with_package(dir: &Path, suite: &str) -> String {
-    let base = base(suite).expect("the root file system can be built");
+pub fn with_package(dir: &Path, suite: &str, more: &str) -> String {
+    let base = base(suite, more).expect("the root file system can be built");
     let deb = package();
     let (up, work, root) = (dir.join("pkg"), dir.join("pkg-work"), dir.join("pkg-root"));
     let agent = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/debug/examples/agent");
