@@ -186,7 +186,11 @@ async fn by_hand(shared: &Shared, group: &GroupName, unit: &str, result: &str) -
     let state = bus::text(&all, "ActiveState")?;
     let up = state == "active" || state == "activating";
     if unit == group.unit() {
-        if !up && member_goes(shared, &bus, group).await {
+        let by_itself = match up {
+            true => member_came_back(shared, &bus, group).await,
+            false => member_goes(shared, &bus, group).await,
+        };
+        if by_itself {
             return None;
         }
         return Some(if up { Hand::StartTarget } else { Hand::StopTarget });
@@ -242,6 +246,18 @@ async fn member_goes(shared: &Shared, bus: &bus::Bus, group: &GroupName) -> bool
         let state = bus::text(&all, "ActiveState").unwrap_or_default();
         let by_hand = shared.by_hand.borrow().contains(&unit);
         if bus::has_job(&all) || state == "deactivating" || by_hand {
+            return true;
+        }
+    }
+    false
+}
+
+/// systemd restarts what requires a member with it, when it brings that member back.
+async fn member_came_back(shared: &Shared, bus: &bus::Bus, group: &GroupName) -> bool {
+    let hard = shared.groups.borrow().get(group).map(|m| m.hard.clone()).unwrap_or_default();
+    for unit in hard {
+        let Ok(all) = bus.unit(&unit).await else { continue };
+        if bus::number(&all, "NRestarts") > 0 {
             return true;
         }
     }
