@@ -24,6 +24,9 @@ const LOSSES_MAX: usize = 10;
 const LOSS_WINDOW: Duration = Duration::from_secs(60);
 /// Least time between two defences against a foreign host.
 const DEFENCE_GAP: Duration = Duration::from_secs(1);
+/// Exit codes after which systemd does not try again: the cluster decides.
+const IN_USE: u8 = 4;
+const TAKEN_AWAY: u8 = 5;
 
 /// Hold one address (started by hafailover-ip@.service).
 #[derive(Debug, clap::Args)]
@@ -35,7 +38,7 @@ pub struct Args {
     remove: bool,
 }
 
-/// Exit codes: 1 failed, 4 another host has the address.
+/// Exit codes: 1 failed, 4 another host has the address, 5 something takes it away again and again.
 pub fn run(args: Args) -> ExitCode {
     let result = parse(&args.instance)
         .map_err(Failure::plain)
@@ -171,7 +174,7 @@ impl Holder {
                             self.instance.address,
                             show(mac)
                         );
-                        return Err(Failure { words, code: 4 });
+                        return Err(Failure { words, code: IN_USE });
                     }
                     Ok(News::Stop) => return Err(Failure::plain("stopped while probing".into())),
                     Ok(News::Changed | News::Announce) => {}
@@ -219,12 +222,13 @@ impl Holder {
         self.lost.push(now);
         let address = self.instance.address;
         if self.lost.len() > LOSSES_MAX {
-            return Err(Failure::plain(format!(
+            let words = format!(
                 "{address} was removed {} times within {} s: something else manages this \
                  interface and must leave the address alone",
                 self.lost.len(),
                 LOSS_WINDOW.as_secs()
-            )));
+            );
+            return Err(Failure { words, code: TAKEN_AWAY });
         }
         match netlink::add(self.index, address, self.instance.prefix) {
             Ok(()) => {
