@@ -124,7 +124,8 @@ pub struct GroupPolicy {
     pub stop_budget: Duration,
     /// Longest time its members need to start.
     pub start_budget: Duration,
-    /// Of what makes it this group and no other; nodes with different ones promise each other nothing.
+    /// Of what makes it this group and no other; nodes with different ones promise each other
+    /// nothing.
     pub fingerprint: u32,
     /// Of what else its members' files say; nodes with different ones are told of.
     pub texts: u32,

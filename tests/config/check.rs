@@ -114,7 +114,11 @@ const CASES: &[Case] = &[
         1,
         &["a.conf:2: Conflicts=srv.mount", "leave one of them out"],
     ),
-    (|r| r.file("proc/sys/kernel/sched_rt_runtime_us", "0\n"), 2, &["sched_rt_runtime_us is 0"]),
+    (
+        |r| r.file("proc/sys/kernel/sched_rt_runtime_us", "0\n"),
+        2,
+        &["sched_rt_runtime_us is 0", "deadtime 1s: without real-time", "deadtime = \"1500ms\""],
+    ),
     (
         |r| r.file("boot/config-6.1.0-x", "CONFIG_RT_GROUP_SCHED=y\n"),
         2,
