@@ -22,8 +22,8 @@ deb: tools
 
 demo: tools
 	$(MAKE) deb PROFILE=lab
-	cargo build --example demo --example agent
-	$(SUDO) target/debug/examples/demo
+	cargo build --profile lab --example demo --example agent
+	$(SUDO) target/lab/examples/demo
 
 test: tools
 	cargo fmt --check

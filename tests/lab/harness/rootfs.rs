@@ -75,7 +75,9 @@ pub fn with_package(dir: &Path, suite: &str, more: &str) -> String {
     let base = base(suite, more).expect("the root file system can be built");
     let deb = package();
     let (up, work, root) = (dir.join("pkg"), dir.join("pkg-work"), dir.join("pkg-root"));
-    let agent = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/debug/examples/agent");
+    // Built with this program, in whichever profile.
+    let me = std::env::current_exe().expect("this program");
+    let agent = me.ancestors().nth(2).expect("a target directory").join("examples/agent");
     sh(&format!(
         "mkdir -p {0} {1} {2} && mount -t overlay overlay -o \
          lowerdir={3},upperdir={0},workdir={1} {2} && cp {4} {2}/var/cache/hafailover.deb && \
