@@ -3,13 +3,15 @@
 //! all nodes of a lab share.
 
 use std::io::Write;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 fn main() {
     let name = std::fs::read_to_string("/etc/hostname").expect("a host name").trim().to_string();
-    let listener = TcpListener::bind("0.0.0.0:7777").expect("the port is free");
+    // The first one takes IPv4 as well.
+    let both: [SocketAddr; 2] = ["[::]:7777", "0.0.0.0:7777"].map(|a| a.parse().expect("one"));
+    let listener = TcpListener::bind(&both[..]).expect("the port is free");
     let answer = format!("{name}\n");
     std::thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {

@@ -8,6 +8,11 @@ use std::time::Duration;
 /// How long the group may take for anything that is not under test.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// What `config` leaves as it comes, and TARGET's StopBudget: what the bounds are made of.
+pub const KEEPALIVE: Duration = Duration::from_millis(200);
+pub const DEADTIME: Duration = Duration::from_secs(1);
+pub const STOP_BUDGET: Duration = Duration::from_secs(3);
+
 pub struct Cluster {
     pub lab: Lab,
     key: Option<String>,
@@ -16,7 +21,7 @@ pub struct Cluster {
 pub const TARGET: &str = "[Unit]\nDescription=File server\n\
     Requires=hafailover-ip@192.168.0.100-24.service srv.mount agent.service\n\
     [X-Hafailover]\nNodes=n1 n2\n\
-    Order=listed\nQuarantine=1h\n[Install]\nWantedBy=hafailover-groups.target\n";
+    Order=listed\nQuarantine=1h\nStopBudget=3s\n[Install]\nWantedBy=hafailover-groups.target\n";
 const MOUNT: &str = "[Unit]\nDescription=Shared disk\n[Mount]\nWhat=/dev/shared\nWhere=/srv\n\
     Type=ext4\n";
 pub const AGENT: &str = "[Unit]\nDescription=Agent\nRequiresMountsFor=/srv\n[Service]\n\
@@ -26,23 +31,31 @@ pub const AGENT: &str = "[Unit]\nDescription=Agent\nRequiresMountsFor=/srv\n[Ser
 const CLEAR: &str = "exec >/dev/null 2>&1; hafailover maintenance on; \
     systemctl kill -s KILL hafailover; systemctl stop hafailover; \
     rm -rf /run/hafailover/owned/* /run/hafailover/stopping/* /var/lib/hafailover; \
-    systemctl stop files.target 'hafailover-ip@*' agent smbd srv.mount web; \
-    cd /etc/systemd/system && rm -rf files* web* *.d agent.service hafailover-groups.target.wants \
-    multi-user.target.wants/hafailover.service multi-user.target.wants/smbd.service; \
+    systemctl stop files.target 'hafailover-ip@*' agent smbd srv.mount web slow; \
+    cd /etc/systemd/system && rm -rf files* web* slow* *.d agent.service \
+    hafailover-groups.target.wants multi-user.target.wants/hafailover.service \
+    multi-user.target.wants/smbd.service; \
     systemctl daemon-reload; systemctl reset-failed; journalctl -q --rotate --vacuum-size=1";
 
 /// hafailover.toml for so many nodes.
 pub fn config(nodes: usize, more: &str) -> String {
+    // The line joins two; more have the LAN as their second path.
+    let second = match nodes {
+        2 => "type = \"serial\"\ndevice = \"/dev/ttyS0\"\n",
+        _ => "type = \"udp\"\ninterface = \"eth0\"\n",
+    };
+    config_of(nodes, ["type = \"udp\"\ninterface = \"eth1\"\n", second], more)
+}
+
+/// The same with other links.
+pub fn config_of(nodes: usize, links: [&str; 2], more: &str) -> String {
     let mut text = String::from("[cluster]\nname = \"lab\"\n");
     for n in 1..=nodes {
         text += &format!("[[node]]\nname = \"n{n}\"\n");
     }
-    text += "[[link]]\ntype = \"udp\"\ninterface = \"eth1\"\n";
-    // The line joins two; more have the LAN as their second path.
-    text += match nodes {
-        2 => "[[link]]\ntype = \"serial\"\ndevice = \"/dev/ttyS0\"\n",
-        _ => "[[link]]\ntype = \"udp\"\ninterface = \"eth0\"\n",
-    };
+    for link in links {
+        text += &format!("[[link]]\n{link}");
+    }
     text + "[timing]\ninitdead = \"4s\"\n" + more
 }
 
@@ -109,6 +122,15 @@ impl Cluster {
         }
     }
 
+    /// Nothing needs a person: all links are up, nobody is missing.
+    pub fn all_well(&self) {
+        for node in &self.lab.nodes {
+            wait(&format!("{} to be well", node.name), PATIENCE, || {
+                (node.run("hafailover status").code == 0).then_some(())
+            });
+        }
+    }
+
     pub fn start(&self, n: usize) {
         self.lab.node(n).must("systemctl start hafailover");
     }
@@ -161,6 +183,15 @@ impl Cluster {
         self.lab.node(1).must("hafailover confirm-down n1");
         self.runs_on(1);
         self.one_owner();
+    }
+
+    /// An owner that has to give up at a moment has done so two keepalives plus its time to stop
+    /// later: it writes no more.
+    pub fn gave_up(&self, n: usize, since: u64) {
+        let last = self.lab.stamps().iter().filter(|s| s.0 == n).map(|s| s.1).max().expect("one");
+        let took = Duration::from_nanos(last.saturating_sub(since));
+        println!("  {} wrote for {took:?} after that", self.lab.node(n).name);
+        assert!(took < KEEPALIVE * 2 + STOP_BUDGET, "{took:?}");
     }
 
     pub fn client(&self) -> Client {

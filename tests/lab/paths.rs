@@ -17,6 +17,7 @@ pub const OF_TWO: &[(&str, Story)] = &[
 pub const OF_THREE: &[(&str, Story)] = &[
     ("three_nodes_two_deaths", three_nodes_two_deaths),
     ("three_nodes_one_death_one_poweroff", three_nodes_one_death_one_poweroff),
+    ("three_nodes_in_a_chain", three_nodes_in_a_chain),
     ("three_nodes_first_confirmed_then_second_death", three_nodes_confirmed_then_second_death),
 ];
 
@@ -225,5 +226,42 @@ fn three_nodes_confirmed_then_second_death(c: &mut Cluster) {
     wait("n1 to be alive again", PATIENCE, || (c.lab.node(2).told("peer-alive") > 2).then_some(()));
     c.runs_on(2);
     assert_eq!(c.lab.node(0).told("group-started"), 1, "nothing moved back");
+    c.one_owner();
+}
+
+/// The owner and the next one of the list no longer hear each other, and the third hears both: it
+/// is no death, and nothing moves. A death then still is one.
+fn three_nodes_in_a_chain(c: &mut Cluster) {
+    start_three(c);
+    c.all_well();
+    let client = c.client();
+    c.lab.net.part(0, 1);
+    for n in 0..2 {
+        c.told(n, "peer-silent");
+    }
+    c.told(1, "group-waits");
+    let explained = c.lab.node(1).must("hafailover explain files");
+    assert!(explained.contains("n3"), "{explained}");
+    c.runs_on(0);
+    assert_eq!(c.lab.node(1).told("group-claimed"), 0);
+    // Between two that hear each other it goes on as ever.
+    c.lab.node(0).must("hafailover move files --to n3");
+    c.runs_on(2);
+    c.lab.net.unblock();
+    c.all_well();
+    c.lab.node(2).must("hafailover move files --to n1");
+    c.runs_on(0);
+    assert_eq!(client.stop().owners(), ["n1", "n3", "n1"]);
+    c.lab.net.part(0, 1);
+    for n in 0..2 {
+        wait("the second cut", PATIENCE, || (c.lab.node(n).told("peer-silent") == 2).then_some(()));
+    }
+    c.lab.kill(0);
+    c.runs_on(1);
+    let evidence = c.evidence(1);
+    assert!(evidence.contains("n1=Silent(") && evidence.contains("n3=Promise"), "{evidence}");
+    for n in 1..3 {
+        assert_eq!(c.lab.node(n).told("two-owners"), 0);
+    }
     c.one_owner();
 }

@@ -10,6 +10,8 @@ pub const ALL: &[(&str, Story)] = &[
     ("restart_of_the_daemon_touches_nothing", restart_of_the_daemon_touches_nothing),
     ("restart_of_either_daemon_during_a_move", restart_of_either_daemon_during_a_move),
     ("upgrade_of_the_package", upgrade_of_the_package),
+    ("reload_reexec_and_dbus_restart_in_a_takeover", systemd_in_a_takeover),
+    ("real_time_is_refused", real_time_is_refused),
 ];
 
 /// Slow enough that something can happen between its two ends.
@@ -132,5 +134,72 @@ fn restart_of_either_daemon_during_a_move(c: &mut Cluster) {
     }
     assert_eq!(c.lab.node(0).told("start-failed") + c.lab.node(1).told("start-failed"), 0);
     assert_eq!(c.lab.node(0).told("two-owners") + c.lab.node(1).told("two-owners"), 0);
+    c.one_owner();
+}
+
+/// The owner has lost its power; the survivor's systemd is told to do something else while the
+/// silence is being judged, and again while the group starts.
+fn systemd_in_a_takeover(c: &mut Cluster) {
+    c.configure_with(TAKEOVER, TARGET, &slow_agent(0, 2));
+    (0..2).for_each(|n| c.start(n));
+    c.runs_on(0);
+    c.all_well();
+    let (mut dies, mut lives) = (0, 1);
+    for what in ["daemon-reload", "daemon-reexec", "restart dbus"] {
+        let starts = c.lab.node(lives).told("group-started");
+        c.lab.kill(dies);
+        c.lab.node(lives).must(&format!("systemctl {what}"));
+        c.phase(lives, "starting");
+        c.lab.node(lives).must(&format!("systemctl {what}"));
+        assert_eq!(c.lab.node(lives).phase("files").as_deref(), Some("starting"), "{what}");
+        c.runs_on(lives);
+        assert!(c.evidence(lives).contains("=Silent("), "{}", c.evidence(lives));
+        assert_eq!(c.lab.node(lives).told("group-started"), starts + 1, "{what}");
+        c.lab.boot(dies);
+        c.start(dies);
+        c.all_well();
+        (dies, lives) = (lives, dies);
+    }
+    for node in &c.lab.nodes {
+        for kind in ["member-failed", "quarantined", "two-owners", "by-hand"] {
+            assert_eq!(node.told(kind), 0, "{kind} on {}", node.name);
+        }
+        // PID 1 may be away for longer than the evidence is good for: then it is gathered anew.
+        let lines = node.journal();
+        let given_up =
+            |l: &&String| ["start-failed ", "group-released "].iter().any(|k| l.starts_with(k));
+        let other = lines.iter().filter(given_up).find(|l| !l.contains("evidence was too old"));
+        assert_eq!(other, None, "on {}", node.name);
+    }
+    c.one_owner();
+}
+
+/// The daemon does without, first with a nice value and then without that too, says which it got,
+/// and does its work; check says what deadtime to write.
+fn real_time_is_refused(c: &mut Cluster) {
+    c.configure(TAKEOVER);
+    let refused = "[Service]\nRestrictRealtime=yes\n";
+    let both = format!("{refused}LimitNICE=0\nCapabilityBoundingSet=~CAP_SYS_NICE\n");
+    let got = ["nice -20 (SCHED_RR refused: ", "ordinary (SCHED_RR refused: "];
+    for (n, dropin) in [refused, &both].into_iter().enumerate() {
+        let node = c.lab.node(n);
+        node.write("/etc/systemd/system/hafailover.service.d/rt.conf", dropin);
+        node.must("systemctl daemon-reload");
+        c.start(n);
+    }
+    c.runs_on(0);
+    c.all_well();
+    for (n, got) in got.into_iter().enumerate() {
+        let status = c.lab.node(n).must("hafailover status");
+        assert!(status.contains(got), "no {got:?} in {status}");
+        let check = c.lab.node(n).run("hafailover check");
+        for words in [got, "RestrictRealtime=", "write deadtime = \"1500ms\" or more"] {
+            assert!(check.code == 2 && check.text.contains(words), "{words:?}: {}", check.text);
+        }
+    }
+    c.lab.node(0).must("hafailover move files");
+    c.runs_on(1);
+    c.lab.kill(1);
+    c.runs_on(0);
     c.one_owner();
 }

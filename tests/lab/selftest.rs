@@ -71,13 +71,20 @@ fn networks_are_cut_and_healed(c: &mut Cluster) {
 
 /// What arrives at a node's end of the line within [`FRAME`] after the other end wrote `text`.
 fn over_the_line(c: &Cluster, from: usize, text: &str) -> String {
-    let to = 1 - from;
+    heard_on_the_line(c, 1 - from, text.len(), || {
+        c.lab.node(from).must(&format!("printf '{text}' >/dev/ttyS0"));
+    })
+}
+
+/// What arrives at an end of the line within [`FRAME`] after something was done.
+fn heard_on_the_line(c: &Cluster, to: usize, most: usize, done: impl FnOnce()) -> String {
     let seconds = FRAME.as_secs_f64();
-    let mut ear = started(c.lab.node(to).command(&format!(
-        "exec 3</dev/ttyS0; echo; timeout {seconds} head -c {} <&3",
-        text.len()
-    )));
-    c.lab.node(from).must(&format!("printf '{text}' >/dev/ttyS0"));
+    let mut ear = started(
+        c.lab
+            .node(to)
+            .command(&format!("exec 3</dev/ttyS0; echo; timeout {seconds} head -c {most} <&3")),
+    );
+    done();
     let mut got = String::new();
     let mut out = ear.stdout.take().expect("piped");
     std::io::Read::read_to_string(&mut out, &mut got).expect("text");
@@ -106,6 +113,10 @@ fn line_is_cut_and_healed(c: &mut Cluster) {
         assert_eq!(over_the_line(c, from, "over"), "over", "from n{}", from + 1);
         assert_eq!(over_the_line(c, 1 - from, "lost"), "", "one way only");
         c.lab.line.heal();
+        c.lab.line.stall();
+        assert_eq!(over_the_line(c, from, "late"), "", "from n{}", from + 1);
+        let late = heard_on_the_line(c, 1 - from, 4, || c.lab.line.heal());
+        assert_eq!(late, "late", "from n{}", from + 1);
     }
 }
 

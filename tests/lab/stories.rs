@@ -1,12 +1,13 @@
 //! What must be seen with real parts: each story is one test. The numbers in the comments are for
 //! finding a story, no more.
 
-use crate::cluster::{Cluster, PATIENCE, TAKEOVER, TARGET};
+use crate::cluster::{Cluster, DEADTIME, PATIENCE, TAKEOVER, TARGET};
 use crate::double;
 use crate::harness::net::Lan;
 use crate::harness::wait;
 use crate::troubles;
-use std::time::Duration;
+use hafailover::io::clock;
+use std::time::{Duration, SystemTime};
 
 pub type Story = fn(&mut Cluster);
 
@@ -147,12 +148,13 @@ fn poweroff_hands_over(c: &mut Cluster) {
 fn power_loss_is_taken_over(c: &mut Cluster) {
     c.start_all(TAKEOVER);
     let client = c.client();
+    let dying = SystemTime::now();
     c.lab.kill(0);
     c.runs_on(1);
     let seen = client.stop();
     println!("  power loss: client saw {:?}", seen.outage());
     assert!(seen.outage() < TAKEOVER_BOUND);
-    assert!(c.evidence(1).starts_with("n1=Silent("), "{}", c.evidence(1));
+    not_before_deadtime(c, dying);
     c.lab.boot(0);
     c.start(0);
     wait("n1 to be alive again", PATIENCE, || (c.lab.node(1).told("peer-alive") > 1).then_some(()));
@@ -161,8 +163,19 @@ fn power_loss_is_taken_over(c: &mut Cluster) {
     c.one_owner();
 }
 
+/// By n2's clock exactly; by ours the last sign of life is up to two keepalives older.
+fn not_before_deadtime(c: &Cluster, dying: SystemTime) {
+    let evidence = c.evidence(1);
+    let silence = evidence.strip_prefix("n1=Silent(").and_then(|e| e.split_once('s'));
+    let silence: f64 = silence.expect("silence").0.parse().expect("seconds");
+    assert!(silence >= DEADTIME.as_secs_f64(), "{evidence}");
+    let claimed = c.lab.node(1).times("group-claimed")[0];
+    let after = claimed.duration_since(dying).expect("a claim after the death");
+    assert!(after > DEADTIME / 2, "claimed {after:?} after the power was lost");
+}
+
 fn failback_yes_and_after_a_delay(c: &mut Cluster) {
-    for failback in ["yes", "3s"] {
+    for (failback, delay) in [("yes", Duration::ZERO), ("3s", Duration::from_secs(3))] {
         let target =
             TARGET.replace("[X-Hafailover]", &format!("[X-Hafailover]\nFailback={failback}"));
         c.reset();
@@ -176,6 +189,11 @@ fn failback_yes_and_after_a_delay(c: &mut Cluster) {
         c.runs_on(0);
         let lines = c.lab.node(1).journal();
         assert!(lines.iter().any(|l| l.contains("failback: n1 is preferred")), "{lines:#?}");
+        let (alive, away) = ("peer-alive", "group-released");
+        let [.., back] = c.lab.node(1).times(alive)[..] else { panic!("n1 is back") };
+        let stayed = c.lab.node(1).times(away)[0].duration_since(back).expect("moved after that");
+        println!("  Failback={failback}: moved {stayed:?} after n1 was heard");
+        assert!(stayed >= delay, "Failback={failback}: {stayed:?}");
         c.one_owner();
     }
 }
@@ -238,11 +256,19 @@ fn all_links_at_once_and_heal(c: &mut Cluster) {
     wait("n2 to hold it too", PATIENCE, || (c.lab.node(1).told("group-started") > 0).then_some(()));
     c.lab.net.unblock();
     c.lab.net.heal(0, Lan::Heartbeat);
+    let healed = clock::now().0;
     c.lab.line.heal();
     c.phase(0, "stopped");
-    c.told(0, "two-owners");
-    c.told(1, "two-owners");
     c.runs_on(1);
+    c.gave_up(0, healed);
+    for n in 0..2 {
+        c.told(n, "two-owners");
+        let critical = "journalctl -q -p crit -o cat HAFAILOVER_WHAT=two-owners";
+        assert_ne!(c.lab.node(n).must(critical), "", "two-owners is critical on n{}", n + 1);
+    }
+    c.all_well();
+    let started = [c.lab.node(0).told("group-started"), c.lab.node(1).told("group-started")];
+    assert_eq!(started, [1, 1], "nothing else moved");
     println!("  all links cut and healed: both wrote for {:?}", c.lab.overlap());
 }
 
@@ -307,9 +333,18 @@ fn frozen_owner_gives_up_when_thawed(c: &mut Cluster) {
         (c.lab.node(1).phase("files")? == "running").then_some(())
     });
     c.lab.net.unblock();
+    let thawed = clock::now().0;
     c.lab.node(0).thaw();
     c.phase(0, "stopped");
-    c.told(0, "stalled");
     c.runs_on(1);
+    c.gave_up(0, thawed);
+    let kinds = c.lab.node(0).kinds();
+    let after: Vec<&str> =
+        kinds.iter().map(String::as_str).skip_while(|k| *k != "stalled").collect();
+    let released = after.iter().position(|k| *k == "group-released").expect("it gives up");
+    let other =
+        ["group-claimed", "group-promised", "group-started", "member-failed", "peer-silent"];
+    let first: Vec<_> = after[..released].iter().filter(|k| other.contains(k)).collect();
+    assert!(first.is_empty(), "{first:?} before it gave up: {after:?}");
     println!("  owner frozen and thawed: both wrote for {:?}", c.lab.overlap());
 }

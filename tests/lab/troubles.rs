@@ -4,7 +4,7 @@ use crate::cluster::{Cluster, PATIENCE, QUICK_GUARD, TAKEOVER, TARGET};
 use crate::harness::net::Lan;
 use crate::harness::wait;
 use crate::restarts::slow_agent;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 pub fn restart_of_a_member_moves_nothing(c: &mut Cluster) {
     let agent = crate::cluster::AGENT.to_string() + "Restart=on-failure\nRestartSec=50ms\n";
@@ -17,6 +17,7 @@ pub fn restart_of_a_member_moves_nothing(c: &mut Cluster) {
         (shown.trim() == "1").then_some(())
     });
     c.runs_on(0);
+    assert_eq!(c.lab.node(0).told("by-hand"), 0, "nobody but systemd did anything");
     c.lab.node(0).must("systemctl restart agent");
     c.runs_on(0);
     assert_eq!(c.lab.node(0).told("member-failed"), 0);
@@ -45,8 +46,15 @@ pub fn dead_member_is_retried_then_moves(c: &mut Cluster) {
     c.runs_on(1);
     c.lab.node(1).must("systemctl kill -s KILL agent");
     c.phase(1, "stopped");
-    let status = c.lab.node(1).run("hafailover status");
-    assert!(status.code == 4 && status.text.contains("quarantined"), "{}", status.text);
+    for (n, other) in [(0, "n2"), (1, "n1")] {
+        let status = c.lab.node(n).run("hafailover status");
+        assert_eq!(status.code, 4, "{}", status.text);
+        let mine = format!("not on n{}: agent.service failed", n + 1);
+        let theirs = format!("not on {other}: quarantined after failures (for ");
+        for words in [&*mine, &theirs, "on no node"] {
+            assert!(status.text.contains(words), "no {words:?} in\n{}", status.text);
+        }
+    }
     // Cleared on every node: it runs again, on the one that heard of it first.
     c.lab.node(1).must("hafailover clear files");
     wait("the client's answer", PATIENCE, || c.lab.who_answers());
@@ -85,9 +93,21 @@ pub fn busy_mount_is_stuck_until_free(c: &mut Cluster) {
 pub fn daemon_killed_is_back(c: &mut Cluster) {
     c.start_all(TAKEOVER);
     let since = c.lab.node(0).must("systemctl show -P InvocationID agent srv.mount");
+    c.lab.node(0).must("systemd-analyze log-level debug");
+    let killed = SystemTime::now();
     c.lab.node(0).must("systemctl kill -s KILL hafailover");
     c.told(0, "group-adopted");
     c.runs_on(0);
+    let back = c.lab.node(0).times("group-adopted")[0].duration_since(killed).expect("later");
+    println!("  daemon killed: its group is adopted {back:?} later");
+    assert_eq!(c.lab.node(1).told("peer-silent"), 0, "back within deadtime");
+    let jobs = "systemd-analyze log-level info; journalctl --sync; \
+                journalctl -q _PID=1 -o cat -g 'Installed new job'";
+    let jobs = c.lab.node(0).must(jobs);
+    assert!(jobs.contains("hafailover.service"), "they would be seen: {jobs}");
+    for unit in ["agent", "srv.mount", "hafailover-ip@", "files.target"] {
+        assert!(!jobs.contains(unit), "a job for {unit}: {jobs}");
+    }
     c.lab.node(0).must("systemctl restart hafailover");
     wait("the second adoption", PATIENCE, || {
         (c.lab.node(0).told("group-adopted") == 2).then_some(())
@@ -167,21 +187,44 @@ pub fn reload_reexec_and_dbus_restart(c: &mut Cluster) {
     c.one_owner();
 }
 
+/// For how long journald stands still.
+const STOPPED: Duration = Duration::from_secs(10);
+
 pub fn journald_stopped_loses_nothing(c: &mut Cluster) {
     c.start_all(TAKEOVER);
+    c.all_well();
+    let client = c.client();
     for n in 0..2 {
         c.lab.node(n).must("systemctl kill -s STOP systemd-journald");
     }
+    let stopped = SystemTime::now();
     c.lab.node(0).must("hafailover move files");
     wait("the move", PATIENCE, || (c.lab.who_answers()? == "n2").then_some(()));
-    std::thread::sleep(Duration::from_secs(3));
-    assert_eq!(c.lab.who_answers().as_deref(), Some("n2"));
+    let left = STOPPED.saturating_sub(stopped.elapsed().expect("no jump"));
+    std::thread::sleep(left);
+    c.lab.node(0).must("hafailover move files");
+    wait("the move back", PATIENCE, || (c.lab.who_answers()? == "n1").then_some(()));
     for n in 0..2 {
+        assert_eq!(c.lab.node(n).told("group-released"), 0, "journald has been asleep");
         c.lab.node(n).must("systemctl kill -s CONT systemd-journald");
     }
-    c.told(0, "group-released");
-    c.told(1, "group-started");
-    assert_eq!(c.lab.node(0).told("peer-silent") + c.lab.node(1).told("peer-silent"), 0);
+    let awake = SystemTime::now();
+    for (n, released, started) in [(0, 1, 2), (1, 1, 1)] {
+        wait("every entry", PATIENCE, || {
+            let node = c.lab.node(n);
+            let both = (node.told("group-released"), node.told("group-started"));
+            (both == (released, started)).then_some(())
+        });
+        // With the time at which it was said, and not at which it was read.
+        let said = c.lab.node(n).times("group-released")[0];
+        assert!(said < awake, "n{}", n + 1);
+        for what in ["peer-late", "peer-silent", "member-failed", "start-failed", "stalled"] {
+            assert_eq!(c.lab.node(n).told(what), 0, "{what} on n{}", n + 1);
+        }
+    }
+    let seen = client.stop();
+    println!("  journald stopped, two moves: client saw {:?}", seen.outage());
+    assert_eq!(seen.owners(), ["n1", "n2", "n1"]);
     c.one_owner();
 }
 
@@ -209,13 +252,40 @@ pub fn strays_are_reported_and_cleared(c: &mut Cluster) {
     c.one_owner();
 }
 
+/// From the top: each member begins to stop when the one above it has ended.
+fn stopped_in_order(c: &Cluster) {
+    let at = |unit: &str, key: &str| -> u64 {
+        let shown = c.lab.node(0).must(&format!("systemctl show -P {key}Monotonic {unit}"));
+        shown.trim().parse().expect("a number")
+    };
+    let layers = ["agent", "srv.mount", "hafailover-ip@192.168.0.100-24.service"];
+    for pair in layers.windows(2) {
+        let (ended, begun) =
+            (at(pair[0], "InactiveEnterTimestamp"), at(pair[1], "ActiveExitTimestamp"));
+        assert!(0 < ended && ended <= begun, "{pair:?}: {ended} {begun}");
+    }
+}
+
 pub fn systemctl_by_hand(c: &mut Cluster) {
     c.start_all(TAKEOVER);
-    // A stray start on the standby is refused at the gate and told.
-    for unit in ["agent", "files.target"] {
-        assert_ne!(c.lab.node(1).run(&format!("systemctl start {unit}")).code, 0);
+    // A stray start on the standby is refused at the gate, of a member at the first one it needs.
+    for (unit, named) in [
+        ("agent.service", "srv.mount"),
+        ("srv.mount", "srv.mount"),
+        ("files.target", "files.target"),
+    ] {
+        let before = c.lab.node(1).told("start-refused");
+        let refused = c.lab.node(1).run(&format!("systemctl start {unit}"));
+        assert!(refused.code != 0, "{unit}: {}", refused.text);
+        let words = format!("a start of {named} was refused: the group is not held here");
+        wait(&words, PATIENCE, || {
+            let lines = c.lab.node(1).journal();
+            let told = lines.iter().filter(|l| l.starts_with("start-refused files: "));
+            told.skip(before).find(|l| l.contains(&words)).map(drop)
+        });
     }
-    c.told(1, "start-refused");
+    let members = "systemctl is-active agent srv.mount 'hafailover-ip@*' files.target";
+    assert!(!c.lab.node(1).run(members).text.contains("\nactive"), "something runs on n2");
     c.lab.node(0).must("systemctl stop agent");
     c.told(0, "group-degraded");
     assert_eq!(c.lab.node(0).told("member-failed"), 0);
@@ -223,6 +293,7 @@ pub fn systemctl_by_hand(c: &mut Cluster) {
     c.told(0, "group-whole");
     c.lab.node(0).must("systemctl stop files.target");
     c.phase(0, "stopped");
+    stopped_in_order(c);
     let status = c.lab.node(1).run("hafailover status");
     assert!(status.text.contains("stopped by operator"), "{}", status.text);
     assert_eq!(c.lab.node(1).told("group-claimed"), 0);

@@ -3,7 +3,7 @@
 
 use super::ADDRESS;
 use std::io::Read;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,10 @@ pub struct Client {
 
 impl Client {
     pub fn start(namespace: &str) -> Client {
+        Client::start_at(namespace, ADDRESS.parse().expect("an address"))
+    }
+
+    pub fn start_at(namespace: &str, address: IpAddr) -> Client {
         let (end, ended) = channel();
         let (sender, answers) = channel();
         let namespace = namespace.to_string();
@@ -31,7 +35,7 @@ impl Client {
             loop {
                 let begun = Instant::now();
                 ending = ending.or_else(|| ended.try_recv().ok().map(|()| begun));
-                let answer = ask_here();
+                let answer = ask_here(address);
                 let last = ending.is_some_and(|at| answer.is_some() || at.elapsed() > END);
                 if let Some(who) = answer {
                     if all.is_empty() {
@@ -79,14 +83,13 @@ pub fn ask(namespace: &str) -> Option<String> {
     let namespace = namespace.to_string();
     let thread = std::thread::spawn(move || {
         enter(&namespace);
-        ask_here()
+        ask_here(ADDRESS.parse().expect("an address"))
     });
     thread.join().ok().flatten()
 }
 
-fn ask_here() -> Option<String> {
-    let to: SocketAddr = format!("{ADDRESS}:{PORT}").parse().expect("an address");
-    let mut stream = TcpStream::connect_timeout(&to, PATIENCE).ok()?;
+fn ask_here(address: IpAddr) -> Option<String> {
+    let mut stream = TcpStream::connect_timeout(&SocketAddr::new(address, PORT), PATIENCE).ok()?;
     stream.set_read_timeout(Some(PATIENCE)).ok()?;
     let mut text = String::new();
     stream.read_to_string(&mut text).ok()?;

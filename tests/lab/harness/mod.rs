@@ -7,6 +7,7 @@ pub mod net;
 pub mod node;
 pub mod rootfs;
 pub mod serial;
+pub mod wire;
 
 use node::Node;
 use std::collections::BTreeSet;

@@ -50,7 +50,9 @@ impl Net {
             "ip netns add {client}; ip -n {client} link set lo up; \
              ip -n {switch} link add client type veth peer name eth0 netns {client}; \
              ip -n {switch} link set client master lan up; \
-             ip -n {client} addr add 192.168.0.50/24 dev eth0; ip -n {client} link set eth0 up"
+             ip -n {client} addr add 192.168.0.50/24 dev eth0; \
+             ip -n {client} addr add fd00:0:0:1::50/64 dev eth0 nodad; \
+             ip -n {client} link set eth0 up"
         ));
         net
     }
@@ -72,12 +74,15 @@ impl Net {
         let (switch, node) = (self.switch(), Net::node(n));
         let number = n + 1;
         sh(&format!("ip netns add {node}; ip -n {node} link set lo up"));
-        for (lan, net) in [(Lan::Lan, "192.168.0"), (Lan::Heartbeat, "10.0.0")] {
+        let lans =
+            [(Lan::Lan, "192.168.0", "fd00:0:0:1"), (Lan::Heartbeat, "10.0.0", "fd00:0:0:2")];
+        for (lan, net, net6) in lans {
             let (short, interface) = (lan.short(), lan.interface());
             sh(&format!(
                 "ip -n {switch} link add n{number}-{short} type veth peer name {interface} netns \
                  {node}; ip -n {switch} link set n{number}-{short} master {short} up; \
                  ip -n {node} addr add {net}.{number}/24 dev {interface}; \
+                 ip -n {node} addr add {net6}::{number}/64 dev {interface} nodad; \
                  ip -n {node} link set {interface} up"
             ));
         }
@@ -113,6 +118,14 @@ impl Net {
         for end in ends {
             let port = format!("n{}-{}", end + 1, lan.short());
             let _ = try_sh(&format!("ip -n {} link set {port} {way}", self.switch()));
+        }
+    }
+
+    /// Two nodes do not hear each other on any network; others hear both.
+    pub fn part(&self, a: usize, b: usize) {
+        for lan in [Lan::Lan, Lan::Heartbeat] {
+            self.block_way(a, b, lan);
+            self.block_way(b, a, lan);
         }
     }
 

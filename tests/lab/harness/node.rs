@@ -3,9 +3,10 @@
 
 use super::net::Net;
 use super::{sh, try_sh, wait};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::{Duration, SystemTime};
 
 /// How long a boot may take on a busy machine.
 const BOOT: Duration = Duration::from_secs(60);
@@ -26,6 +27,25 @@ pub struct Node {
 pub struct Output {
     pub code: i32,
     pub text: String,
+}
+
+/// A journal that is followed until it is dropped.
+pub struct Next {
+    child: Child,
+    out: BufReader<ChildStdout>,
+}
+
+impl Next {
+    pub fn wait(mut self) {
+        assert_ne!(self.out.read_line(&mut String::new()).expect("text"), 0, "the journal ended");
+    }
+}
+
+impl Drop for Next {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 impl Node {
@@ -148,6 +168,38 @@ impl Node {
         lines.collect()
     }
 
+    /// When a kind was told, as the kernel stamped it: comparable between the nodes of a lab, also
+    /// while their journald stands still.
+    pub fn times(&self, what: &str) -> Vec<SystemTime> {
+        let field = "_SOURCE_REALTIME_TIMESTAMP";
+        let out = self.run(&format!(
+            "journalctl -q -o json --output-fields={field} SYSLOG_IDENTIFIER=hafailover \
+             HAFAILOVER_WHAT={what}"
+        ));
+        let time = |line: &str| {
+            let json: serde_json::Value = serde_json::from_str(line).ok()?;
+            let micros = json.get(field)?.as_str()?.parse().ok()?;
+            Some(SystemTime::UNIX_EPOCH + Duration::from_micros(micros))
+        };
+        out.text.lines().filter_map(time).collect()
+    }
+
+    /// Tells at once when a kind is told the next time.
+    pub fn next(&self, what: &str) -> Next {
+        let mut follow = self.command(&format!(
+            "exec journalctl -q -f -n 0 -o cat SYSLOG_IDENTIFIER=hafailover HAFAILOVER_WHAT={what}"
+        ));
+        let mut child = follow.stdout(Stdio::piped()).spawn().expect("nsenter runs");
+        let out = BufReader::new(child.stdout.take().expect("piped"));
+        Next { child, out }
+    }
+
+    /// The kinds that were told, oldest first.
+    pub fn kinds(&self) -> Vec<String> {
+        let first = |line: &String| line.split(' ').next().unwrap_or_default().to_string();
+        self.journal().iter().map(first).collect()
+    }
+
     /// How often a kind was told.
     pub fn told(&self, what: &str) -> usize {
         self.journal().iter().filter(|l| l.starts_with(&format!("{what} "))).count()
@@ -188,6 +240,17 @@ impl Node {
         wait("the freezer", BOOT, || {
             std::fs::read_to_string(&events).ok()?.contains("frozen 1").then_some(())
         });
+    }
+
+    /// Freezes at the moment when a file is made in a directory.
+    pub fn freeze_when_made(&self, dir: &str) {
+        use rustix::fs::inotify::{CreateFlags, Reader, WatchFlags, add_watch, init};
+        let path = PathBuf::from(format!("/proc/{}/root{dir}", self.leader));
+        let inotify = init(CreateFlags::CLOEXEC).expect("inotify");
+        add_watch(&inotify, &path, WatchFlags::CREATE | WatchFlags::MOVED_TO).expect("watched");
+        let mut buffer = [std::mem::MaybeUninit::uninit(); 512];
+        Reader::new(&inotify, &mut buffer).next().expect("a file is made");
+        self.freeze();
     }
 
     pub fn thaw(&self) {

@@ -1,5 +1,6 @@
 //! A null-modem line: two ptys and a thread that carries bytes between them, until it is cut.
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -9,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub struct NullModem {
     /// By the end that sends.
     cut: Arc<[AtomicBool; 2]>,
+    stalled: Arc<AtomicBool>,
     ended: Arc<AtomicBool>,
     devices: [String; 2],
 }
@@ -18,10 +20,11 @@ impl NullModem {
         let (cut, ended) = (Arc::<[AtomicBool; 2]>::default(), Arc::new(AtomicBool::new(false)));
         let (a, a_name) = pty();
         let (b, b_name) = pty();
-        let (mine, over) = (cut.clone(), ended.clone());
+        let stalled = Arc::<AtomicBool>::default();
+        let (mine, stays, over) = (cut.clone(), stalled.clone(), ended.clone());
         let names = [a_name.clone(), b_name.clone()];
-        std::thread::spawn(move || carry(&a, &b, &names, &mine, &over));
-        NullModem { cut, ended, devices: [a_name, b_name] }
+        std::thread::spawn(move || carry(&a, &b, &names, &mine, &stays, &over));
+        NullModem { cut, stalled, ended, devices: [a_name, b_name] }
     }
 
     /// The host's device for node 0 or 1.
@@ -38,7 +41,13 @@ impl NullModem {
         self.cut[n].store(true, Ordering::Relaxed);
     }
 
+    /// What is sent stays in the line, as in the buffer of a modem, and comes when it heals.
+    pub fn stall(&self) {
+        self.stalled.store(true, Ordering::Relaxed);
+    }
+
     pub fn heal(&self) {
+        self.stalled.store(false, Ordering::Relaxed);
         self.cut.iter().for_each(|way| way.store(false, Ordering::Relaxed));
     }
 }
@@ -72,9 +81,16 @@ fn forget_exclusive(name: &str) {
     }
 }
 
-fn carry(a: &File, b: &File, names: &[String; 2], cut: &[AtomicBool; 2], ended: &AtomicBool) {
+fn carry(
+    a: &File,
+    b: &File,
+    names: &[String; 2],
+    cut: &[AtomicBool; 2],
+    stalled: &AtomicBool,
+    ended: &AtomicBool,
+) {
     let mut open = [true; 2];
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let mut waiting = [Vec::new(), Vec::new()];
     let patience = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
     while !ended.load(Ordering::Relaxed) {
         let mut fds = [a, b].map(|f| PollFd::from_borrowed_fd(f.as_fd(), PollFlags::IN));
@@ -90,20 +106,18 @@ fn carry(a: &File, b: &File, names: &[String; 2], cut: &[AtomicBool; 2], ended: 
         }
         let ready = fds.map(|f| f.revents().contains(PollFlags::IN));
         let mut busy = false;
-        let ways = [(ready[0], a, b, &cut[0]), (ready[1], b, a, &cut[1])];
-        for (ready, mut from, mut to, cut) in ways {
+        for (n, mut from, to) in [(0, a, b), (1, b, a)] {
             let mut buffer = [0; 4096];
-            if !ready {
-                continue;
+            if ready[n]
+                && let Ok(len) = from.read(&mut buffer)
+            {
+                busy = true;
+                if !cut[n].load(Ordering::Relaxed) {
+                    waiting[n].extend_from_slice(&buffer[..len]);
+                }
             }
-            let Ok(len) = from.read(&mut buffer) else { continue };
-            busy = true;
-            // A receiver that is off fills its buffer, as on a real line: look before writing.
-            let mut out = [PollFd::from_borrowed_fd(to.as_fd(), PollFlags::OUT)];
-            let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-            let room = poll(&mut out, Some(&now)).is_ok_and(|n| n > 0);
-            if room && !cut.load(Ordering::Relaxed) {
-                let _ = to.write_all(&buffer[..len]);
+            if !stalled.load(Ordering::Relaxed) {
+                deliver(&mut waiting[n], to);
             }
         }
         if !busy {
@@ -111,4 +125,17 @@ fn carry(a: &File, b: &File, names: &[String; 2], cut: &[AtomicBool; 2], ended: 
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
     }
+}
+
+/// A receiver that is off fills its buffer, and the rest is lost, as on a real line: look before
+/// writing.
+fn deliver(waiting: &mut Vec<u8>, mut to: &File) {
+    for part in waiting.chunks(1024) {
+        let mut out = [PollFd::from_borrowed_fd(to.as_fd(), PollFlags::OUT)];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        if poll(&mut out, Some(&now)).is_ok_and(|n| n > 0) {
+            let _ = to.write_all(part);
+        }
+    }
+    waiting.clear();
 }
