@@ -4,6 +4,7 @@
 //! enabled, and of one that nobody started for the cluster, the other node sees only the silence.
 
 use crate::config;
+use crate::config::accepted::{self, Accepted};
 use crate::config::settings::Settings;
 use crate::config::target;
 use crate::core::name::GroupName;
@@ -47,14 +48,16 @@ fn plan() -> Option<Plan> {
 }
 
 fn read_plan() -> Plan {
-    let settings = config::load(Path::new(setup::CONFIG), &setup::hostname()).ok();
+    let last = Accepted::load(Path::new(accepted::FILE)).unwrap_or_default();
+    let settings = config::load(Path::new(setup::CONFIG), &setup::hostname());
+    let settings = settings.or_else(|_| last.settings()).ok();
     let bound = |s: &Settings| s.safety.guard_bound.saturating_sub(s.timing.deadtime);
     let names = settings.as_ref().map(|s| Names {
         nodes: s.nodes.iter().map(|n| n.name.clone()).collect(),
         links: Vec::new(),
         me: usize::from(s.me.0),
     });
-    let (mut targets, _) = target::find(Path::new("/"));
+    let mut targets = last.cover(&target::find(Path::new("/")));
     let known: Vec<GroupName> = targets.iter().map(|t| t.name.clone()).collect();
     // Disabled while it ran: its file is still there.
     let others = token::list().into_iter().filter(|name| !known.contains(name));

@@ -31,7 +31,11 @@ pub fn run(args: Args) -> ExitCode {
     } else {
         print!("{}", render(&view, &daemon));
     }
-    if view.is_well() { ExitCode::SUCCESS } else { ExitCode::from(NOT_WELL) }
+    if view.is_well() && daemon.wrong.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(NOT_WELL)
+    }
 }
 
 pub fn render(view: &View, daemon: &DaemonView) -> String {
@@ -48,8 +52,16 @@ pub fn render(view: &View, daemon: &DaemonView) -> String {
     if view.groups.is_empty() {
         out.push_str("\nno groups: systemctl enable NAME.target, see hafailover.group(5)\n");
     }
-    if !view.warnings.is_empty() {
+    if !view.warnings.is_empty() || !daemon.wrong.is_empty() {
         out.push('\n');
+    }
+    for wrong in &daemon.wrong {
+        let _ = writeln!(out, "! {wrong}");
+    }
+    if !daemon.wrong.is_empty() {
+        out.push_str(
+            "! what was last accepted stays in force; mended: systemctl reload hafailover\n",
+        );
     }
     for warning in &view.warnings {
         let _ = writeln!(out, "! {warning}");

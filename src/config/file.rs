@@ -92,11 +92,10 @@ pub enum Link {
 
 /// The same on every node, or a table with one for each.
 #[derive(Debug, Deserialize)]
-#[serde(
-    untagged,
-    expecting = "interface and device are a name, or a table: { n1 = \"eth1\", ... }"
-)]
+#[serde(untagged)]
 pub enum PerNode {
     All(String),
     Each(BTreeMap<String, String>),
+    /// Refused by `load`, which knows where it stands.
+    Other(toml::Value),
 }

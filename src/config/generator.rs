@@ -2,6 +2,7 @@
 //! the daemon. Reads files only; writes what it can even where something is wrong, because a
 //! missing gate lets a stray start succeed.
 
+use super::accepted::{self, Accepted};
 use super::target::{Target, find};
 use std::fmt::Write;
 use std::path::Path;
@@ -13,7 +14,10 @@ pub const TOKENS: &str = "/run/hafailover/owned";
 
 /// Writes the drop-ins for all groups enabled below `root` into `out`. Returns what went wrong.
 pub fn generate(root: &Path, out: &Path) -> Vec<String> {
-    let (targets, mut errors) = find(root);
+    let last = Accepted::load(&root.join(accepted::FILE.trim_start_matches('/')));
+    let found = find(root);
+    let targets = last.unwrap_or_default().cover(&found);
+    let mut errors: Vec<String> = found.wrong.into_iter().map(|w| w.words).collect();
     for target in &targets {
         for (unit, text) in dropins(target, listed(target)) {
             let dir = out.join(format!("{unit}.d"));

@@ -14,8 +14,23 @@ pub fn load(path: &Path) -> Result<Keys, String> {
     parse(path, &read(path)?)
 }
 
+/// The same for a daemon that holds groups: what others can only read is still this cluster's key,
+/// and to end would help nobody. Also what is wrong with that.
+pub fn load_held(path: &Path) -> Result<(Keys, Option<String>), String> {
+    let (text, loose) = open(path)?;
+    Ok((parse(path, &text)?, loose))
+}
+
 /// The text of a key file that passed all checks but that of its contents.
 pub fn read(path: &Path) -> Result<String, String> {
+    match open(path)? {
+        (text, None) => Ok(text),
+        (_, Some(loose)) => Err(loose),
+    }
+}
+
+/// The text, and a complaint if others can read it. What others can write to is refused.
+fn open(path: &Path) -> Result<(String, Option<String>), String> {
     let shown = path.display();
     let real = std::fs::canonicalize(path).map_err(|e| match e.kind() {
         std::io::ErrorKind::NotFound => format!(
@@ -42,13 +57,15 @@ pub fn read(path: &Path) -> Result<String, String> {
     if meta.uid() != 0 {
         return Err(format!("{shown}: owned by uid {}, not root: chown root {shown}", meta.uid()));
     }
-    if mode & 0o077 != 0 {
-        return Err(format!("{shown}: mode {mode:04o} lets others at it: chmod 600 {shown}"));
+    let loose = format!("{shown}: mode {mode:04o} lets others at it: chmod 600 {shown}");
+    let loose = (mode & 0o077 != 0).then_some(loose);
+    if let Some(loose) = loose.clone().filter(|_| mode & 0o033 != 0) {
+        return Err(loose);
     }
     let mut text = String::new();
     let len = file.take(FILE_MAX + 1).read_to_string(&mut text);
     match len.map_err(|e| format!("{shown}: {e}"))? as u64 {
-        0..=FILE_MAX => Ok(text),
+        0..=FILE_MAX => Ok((text, loose)),
         _ => Err(format!("{shown}: longer than {FILE_MAX} bytes: this is no key file")),
     }
 }
@@ -93,6 +110,8 @@ mod tests {
             mode(bad);
             let error = load(&path).expect_err("refused");
             assert!(error.contains("chmod 600"), "{error}");
+            let held = load_held(&path).ok().map(|(_, loose)| loose.expect("a complaint"));
+            assert_eq!(held.is_some(), bad & 0o022 == 0, "{bad:o}: only read, it is still ours");
         }
         mode(0o600);
         set_permissions(dir.path(), Permissions::from_mode(0o777)).expect("chmod");

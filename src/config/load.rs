@@ -5,7 +5,6 @@ use super::file::{self, File, PerNode};
 use super::settings::{Link, LinkKind, Node, Settings, UdpTo};
 use crate::core::name::{LINKS_MAX, LinkId, NODES_MAX, NodeId};
 use crate::core::policy::{OnLost, OnSilence, Safety, Timing};
-use crate::wire::line::line_time;
 use sha2::{Digest, Sha256};
 use std::net::IpAddr;
 use std::ops::Range;
@@ -18,9 +17,8 @@ const PORT: u16 = 694;
 const BAUD: u32 = 115_200;
 /// Least time for the guard of a lost daemon to stop its groups.
 const GUARD_LEAST: Duration = Duration::from_secs(1);
-const BAUDS: [u32; 9] = [9600, 19_200, 38_400, 57_600, 115_200, 230_400, 460_800, 500_000, 921_600];
-/// A heartbeat of two nodes and one group, sealed.
-const USUAL_FRAME: usize = 330;
+pub const BAUDS: [u32; 9] =
+    [9600, 19_200, 38_400, 57_600, 115_200, 230_400, 460_800, 500_000, 921_600];
 
 /// A refusal: `file:line:column: what`, the line itself, and a caret under it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,7 +27,12 @@ pub struct ConfigError(pub String);
 
 /// Reads and checks `path` for the node called `hostname`.
 pub fn load(path: &Path, hostname: &str) -> Result<Settings, ConfigError> {
-    let text = std::fs::read_to_string(path).map_err(|e| {
+    parse(&text(path)?, &path.display().to_string(), hostname)
+}
+
+/// What stands in it.
+pub fn text(path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(|e| {
         ConfigError(match e.kind() {
             std::io::ErrorKind::NotFound => format!(
                 "{}: there is no configuration: see hafailover.toml(5) and \
@@ -38,8 +41,7 @@ pub fn load(path: &Path, hostname: &str) -> Result<Settings, ConfigError> {
             ),
             _ => format!("{}: {e}", path.display()),
         })
-    })?;
-    parse(&text, &path.display().to_string(), hostname)
+    })
 }
 
 /// The same for a text; `name` is the file's name in messages.
@@ -67,6 +69,7 @@ pub fn parse(text: &str, name: &str, hostname: &str) -> Result<Settings, ConfigE
         links,
         timing,
         silence_chosen: file.safety.silence.is_some(),
+        guard_chosen: file.safety.guard_bound.is_some(),
         safety,
         keys: file.cluster.keys.unwrap_or_else(|| "/etc/hafailover/keys".into()),
         state: file.cluster.state.unwrap_or_else(|| "/var/lib/hafailover/state".into()),
@@ -328,6 +331,10 @@ fn on_node<'a>(
     let table = match value {
         PerNode::All(name) => return Ok(name),
         PerNode::Each(table) => table,
+        PerNode::Other(value) => {
+            let what = format!("{key} = {value}: write a name, or a table with one for each node");
+            return Err((key, what));
+        }
     };
     let names = || joined.iter().map(|n| n.name.as_str()).collect::<Vec<_>>().join(", ");
     if let Some(unknown) = table.keys().find(|name| joined.iter().all(|n| n.name != **name)) {
@@ -419,21 +426,6 @@ pub fn show(d: Duration) -> String {
         ms if ms % 1000 == 0 => format!("{}s", ms / 1000),
         ms => format!("{ms}ms"),
     }
-}
-
-/// Whether a serial line carries a usual heartbeat in the time between two.
-pub fn line_is_fast_enough(baud: u32, keepalive: Duration) -> Result<(), String> {
-    let needs = line_time(USUAL_FRAME, baud);
-    if needs * 10 <= keepalive * 8 {
-        return Ok(());
-    }
-    Err(format!(
-        "a heartbeat of {USUAL_FRAME} bytes takes {} ms at {baud} baud, keepalive is {}: \
-         heartbeats on this line come less often than on others; a higher baud or a longer \
-         keepalive mends it",
-        needs.as_millis(),
-        show(keepalive)
-    ))
 }
 
 /// Of all settings that must agree between the nodes, in their parsed form: comments and order of

@@ -1,6 +1,7 @@
 //! Text to settings. Three stages, each a file: the TOML as written (`file`), checked settings
 //! (`settings`), and the groups found in systemd's unit directories (`target`).
 
+pub mod accepted;
 pub mod file;
 pub mod generator;
 pub mod identity;

@@ -16,6 +16,8 @@ pub struct Settings {
     pub safety: Safety,
     /// `silence =` stands in the file; groups with storage ask for it.
     pub silence_chosen: bool,
+    /// `guard-bound =` stands in the file.
+    pub guard_chosen: bool,
     pub keys: PathBuf,
     /// Where the state file is; default /var/lib/hafailover/state.
     pub state: PathBuf,

@@ -8,6 +8,7 @@ use super::settings::{GroupSettings, Settings};
 use super::unit::{Assignment, UnitText};
 use crate::core::name::{GROUP_NAME_MAX, GROUPS_MAX, GroupName, NodeId};
 use crate::core::policy::{Failback, GroupPolicy};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -29,7 +30,7 @@ const MEMBERS_MAX: usize = 64;
 const BUDGET: Duration = Duration::from_secs(90);
 
 /// What a target file asks for, before nodes are looked up.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Target {
     pub name: GroupName,
     pub fragment: PathBuf,
@@ -42,52 +43,95 @@ pub struct Target {
     pub texts: u32,
 }
 
-/// All enabled groups below `root`; a broken one is an error and does not hide the others.
-pub fn find(root: &Path) -> (Vec<Target>, Vec<String>) {
-    let (mut targets, mut errors) = (Vec::new(), Vec::new());
+/// What is enabled, and what is wrong with it.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    pub targets: Vec<Target>,
+    pub wrong: Vec<Wrong>,
+}
+
+/// What is wrong with groups, or with all there is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wrong {
+    /// None: it is in no group's files.
+    pub groups: Vec<GroupName>,
+    pub words: String,
+}
+
+impl Wrong {
+    pub fn of(group: &GroupName, words: String) -> Wrong {
+        Wrong { groups: vec![group.clone()], words }
+    }
+
+    pub fn of_all(words: String) -> Wrong {
+        Wrong { groups: Vec::new(), words }
+    }
+
+    /// Place and words, without the line itself and its caret.
+    pub fn line(&self) -> &str {
+        self.words.lines().next().unwrap_or_default()
+    }
+}
+
+/// All enabled groups below `root`; a broken one does not hide the others.
+pub fn find(root: &Path) -> Found {
+    let mut found = Found::default();
     for name in enabled(root) {
         match read(root, &name) {
-            Ok(target) => targets.push(target),
-            Err(error) => errors.push(error),
+            Ok(target) => found.targets.push(target),
+            Err(error) => found.wrong.push(Wrong::of(&name, error)),
         }
     }
-    if targets.len() > GROUPS_MAX {
-        errors.push(format!("{} groups are enabled: at most {GROUPS_MAX}", targets.len()));
-        targets.truncate(GROUPS_MAX);
+    let names = || found.targets.iter().map(|t| t.name.clone()).collect();
+    if found.targets.len() > GROUPS_MAX {
+        let words = format!("{} groups are enabled: at most {GROUPS_MAX}", found.targets.len());
+        found.wrong.push(Wrong { groups: names(), words });
     }
-    let mut owner: BTreeMap<String, GroupName> = BTreeMap::new();
-    for target in &targets {
+    let mut owner: BTreeMap<&str, &GroupName> = BTreeMap::new();
+    for target in &found.targets {
         for unit in target.hard.iter().chain(&target.soft) {
-            if let Some(other) = owner.insert(unit.clone(), target.name.clone()) {
-                errors.push(format!(
+            if let Some(other) = owner.insert(unit, &target.name) {
+                let words = format!(
                     "{}: {unit} is a member of {} and of {}: a unit can move with one group only; \
                      put what several groups share outside of all groups",
                     target.fragment.display(),
                     other.unit(),
                     target.name.unit()
-                ));
+                );
+                let groups = vec![other.clone(), target.name.clone()];
+                found.wrong.push(Wrong { groups, words });
             }
         }
     }
-    (targets, errors)
+    found
 }
 
-/// The groups of this cluster, ready to run.
-pub fn groups(
-    root: &Path,
-    settings: &Settings,
-) -> (BTreeMap<GroupName, GroupSettings>, Vec<String>) {
-    let (targets, mut errors) = find(root);
-    let mut groups = BTreeMap::new();
-    for target in targets {
-        match settle(&target, settings) {
-            Ok(group) => {
-                groups.insert(target.name.clone(), group);
+impl Found {
+    /// What is wrong with the groups' settings in this cluster.
+    pub fn judge(&mut self, settings: &Settings) {
+        for target in &self.targets {
+            if let Err(error) = settle(target, settings) {
+                self.wrong.push(Wrong::of(&target.name, error));
             }
-            Err(error) => errors.push(error),
+            if let Some(words) = unchosen(target, settings) {
+                self.wrong.push(Wrong::of(&target.name, words));
+            }
         }
     }
-    (groups, errors)
+}
+
+/// A group with storage needs a choice that no default may make.
+pub fn unchosen(target: &Target, settings: &Settings) -> Option<String> {
+    let mount = target.hard.iter().find(|u| u.ends_with(".mount"));
+    let mount = mount.filter(|_| !settings.silence_chosen)?;
+    Some(format!(
+        "{}: {} holds a file system, {mount}, and nothing but links tells whether the other node is \
+         dead: in [safety] of hafailover.toml write silence = \"hold\" (a person decides after a \
+         death) or silence = \"takeover\" (automatic; if all links are cut at once, both nodes \
+         mount it). See hafailover(7), \"What is promised\"",
+        target.fragment.display(),
+        target.name.unit()
+    ))
 }
 
 /// Names of the targets linked below the registry, sorted.

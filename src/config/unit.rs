@@ -2,13 +2,14 @@
 //! what it assigns, and where each assignment stands.
 
 use super::target::UNIT_DIRS;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Longest unit file that is read, in bytes.
 const FILE_MAX: u64 = 256 * 1024;
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Assignment {
     pub section: String,
     pub key: String,

@@ -100,6 +100,10 @@ sayings! {
     DaemonStopped, "daemon-stopped", Notice;
     /// The settings were read again.
     Reloaded, "reloaded", Notice;
+    /// A file is wrong: what was last accepted of it stays in force.
+    SettingsWrong, "settings-wrong", Error;
+    /// No file is wrong any more.
+    SettingsRight, "settings-right", Notice;
     /// A peer is heard and hears us.
     PeerAlive, "peer-alive", Notice;
     /// Nothing heard from a peer for `warntime`.

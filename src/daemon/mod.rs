@@ -14,11 +14,15 @@ pub mod control;
 mod parts;
 pub mod setup;
 
+use crate::config::accepted;
+use crate::config::target::Wrong;
 use crate::core::heartbeat::Held;
 use crate::core::name::{BootId, Session};
+use crate::core::say::{Saying, What};
 use crate::core::time::Instant;
 use crate::core::{Boot, Core, Event};
 use crate::io::journal::{self, Journal};
+use crate::io::keep::Keeper;
 use crate::io::log::Log;
 use crate::io::net::carrier;
 use crate::io::notify::Notify;
@@ -28,7 +32,7 @@ use crate::io::{Input, ReplySender, clock, rt, token};
 use crate::wire::Codec;
 use crate::wire::control::{DaemonView, Reply, Request};
 use parts::Parts;
-use setup::Setup;
+use setup::{Read, Setup};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -60,7 +64,7 @@ pub enum Failure {
 
 /// Runs until systemd ends it.
 pub fn run(config: &Path) -> Result<(), Failure> {
-    let setup = setup::read(config).map_err(Failure::Wrong)?;
+    let (setup, wrong) = setup::read(config).map_err(Failure::Wrong)?;
     let failed = |e: std::io::Error| Failure::Failed(e.to_string());
     let settings = &setup.settings;
     let owner = Owner::here(&settings.cluster, &settings.nodes[usize::from(settings.me.0)].name);
@@ -68,13 +72,19 @@ pub fn run(config: &Path) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let local = tokio::task::LocalSet::new();
     let serve = Daemon::start(config.into(), setup, store, record);
-    let serve = async { serve.map_err(failed)?.serve().await.map_err(failed) };
+    let serve = async {
+        let mut daemon = serve.map_err(failed)?;
+        daemon.tell_wrong(wrong);
+        daemon.serve().await.map_err(failed)
+    };
     local.block_on(&runtime.map_err(failed)?, serve)
 }
 
 struct Daemon {
     config: PathBuf,
     setup: Setup,
+    /// What is wrong in the files, as last told.
+    wrong: Vec<Wrong>,
     core: Core,
     parts: Parts,
     inbox: mpsc::Receiver<Input>,
@@ -98,7 +108,7 @@ struct Going {
 }
 
 /// A configuration read anew, and who asked for it.
-type Loaded = (Result<Setup, String>, Option<ReplySender>);
+type Loaded = (Result<Read, String>, Option<ReplySender>);
 
 impl Daemon {
     fn start(
@@ -132,18 +142,20 @@ impl Daemon {
             asked: BTreeMap::new(),
             exit: false,
             inbox: sender,
+            keeper: Keeper::spawn(accepted::FILE, log.clone())?,
             log,
             journal,
             systemd,
         };
         parts.perform(actions);
-        if all != setup {
+        if !all.same(&setup) {
             let disabled = Event::Reconfigured { policy: Box::new(setup.policy()) };
             parts.perform(core.handle(clock::now(), disabled));
         }
         Ok(Daemon {
             config,
             setup,
+            wrong: Vec::new(),
             core,
             parts,
             inbox,
@@ -227,7 +239,10 @@ impl Daemon {
             return;
         }
         self.status_at = Some(now);
-        let line = self.core.view(now).line();
+        let mut line = self.core.view(now).line();
+        if !self.wrong.is_empty() {
+            line += "; a file is wrong: hafailover status";
+        }
         if line != self.status {
             self.status = line.clone();
             self.parts.notify.status(line);
@@ -300,6 +315,7 @@ impl Daemon {
                     memory_locked: self.got.memory_locked,
                     dropped_entries: self.parts.journal.dropped(),
                     links: self.parts.counters(),
+                    wrong: self.wrong.iter().map(|w| w.line().to_string()).collect(),
                 };
                 let _ = reply.try_send(Reply::View { view, daemon });
             }
@@ -316,26 +332,50 @@ impl Daemon {
     fn reload(&mut self, reply: Option<ReplySender>) {
         self.parts.notify.reloading();
         let (config, load) = (self.config.clone(), self.load.clone());
+        let last = self.setup.accepted.clone();
         tokio::task::spawn_blocking(move || {
-            let _ = load.blocking_send((setup::read(&config), reply));
+            let _ = load.blocking_send((setup::again(&config, &last), reply));
         });
     }
 
     /// What is wrong keeps the old settings; what needs a new start says so; what did not change
     /// is not touched.
-    fn reloaded(&mut self, setup: Result<Setup, String>, reply: Option<ReplySender>) {
-        let result = setup.and_then(|new| self.adopt(new));
+    fn reloaded(&mut self, read: Result<Read, String>, reply: Option<ReplySender>) {
+        let (result, wrong) = match read {
+            Ok((new, wrong)) => (self.adopt(new), wrong),
+            Err(words) => (Err(words), Vec::new()),
+        };
+        let wrong = match &result {
+            Ok(_) => wrong,
+            Err(words) => vec![Wrong::of_all(words.clone())],
+        };
         self.parts.notify.ready();
-        if let Err(words) = &result {
-            self.parts.log.error(format!("the old configuration stays in force: {words}"));
-        }
+        let answer = match result {
+            Ok(words) if wrong.is_empty() => crate::core::Reply::Done(words),
+            Ok(_) => crate::core::Reply::Refused(format!(
+                "{}\nwhat is wrong keeps its last settings; the rest was read again",
+                setup::words(&wrong)
+            )),
+            Err(words) => crate::core::Reply::Refused(words),
+        };
+        self.tell_wrong(wrong);
         if let Some(reply) = reply {
-            let answer = match result {
-                Ok(words) => crate::core::Reply::Done(words),
-                Err(words) => crate::core::Reply::Refused(words),
-            };
             let _ = reply.try_send(Reply::Answer(answer));
         }
+    }
+
+    /// Says what is wrong in the files now and was not before, and keeps what is in force.
+    fn tell_wrong(&mut self, wrong: Vec<Wrong>) {
+        for news in wrong.iter().filter(|w| !self.wrong.contains(w)) {
+            let mut saying = Saying::new(What::SettingsWrong, news.line());
+            saying.group = news.groups.last().cloned();
+            self.parts.say(&saying);
+        }
+        if wrong.is_empty() && !self.wrong.is_empty() {
+            self.parts.say(&Saying::new(What::SettingsRight, "no file is wrong any more"));
+        }
+        self.wrong = wrong;
+        self.parts.keeper.keep(self.setup.accepted.clone());
     }
 
     fn adopt(&mut self, new: Setup) -> Result<String, String> {
@@ -347,7 +387,8 @@ impl Daemon {
                         changed: systemctl restart hafailover (groups run on meanwhile)"
                 .into());
         }
-        if new == self.setup {
+        if new.same(&self.setup) {
+            self.setup = new;
             return Ok("nothing has changed".into());
         }
         let relink = old.links != now.links;

@@ -8,6 +8,7 @@ use crate::core::say::Saying;
 use crate::core::time::Instant;
 use crate::core::{Action, Event, Observation, Reply as CoreReply};
 use crate::io::journal::{Journal, Names};
+use crate::io::keep::Keeper;
 use crate::io::link::LinkHandle;
 use crate::io::log::Log;
 use crate::io::net::instance;
@@ -32,6 +33,7 @@ pub struct Parts {
     pub notify: Notify,
     pub systemd: Systemd,
     pub store: StoreHandle,
+    pub keeper: Keeper,
     pub codec: Codec,
     pub links: Vec<Line>,
     pub carrier: BTreeMap<String, bool>,

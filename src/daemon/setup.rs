@@ -1,8 +1,10 @@
 //! What the daemon is made of, read and checked before anything is touched; and read again at a
-//! reload.
+//! reload. What is wrong keeps its last accepted settings, where groups depend on them.
 
+use crate::config::accepted::{self, Accepted};
 use crate::config::settings::{GroupSettings, Settings};
-use crate::config::{self, target};
+use crate::config::target::{self, Wrong};
+use crate::config::{self, load};
 use crate::core::name::GroupName;
 use crate::core::policy::Policy;
 use crate::io::systemd::Managed;
@@ -14,38 +16,125 @@ use std::path::Path;
 /// The configuration file.
 pub const CONFIG: &str = "/etc/hafailover/hafailover.toml";
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Setup {
     pub settings: Settings,
     pub keys: Keys,
     pub groups: BTreeMap<GroupName, GroupSettings>,
+    /// What all this was made of.
+    pub accepted: Accepted,
 }
 
-/// Reads everything. The errors of all parts together, so that one look mends them all.
-pub fn read(config: &Path) -> Result<Setup, String> {
-    let settings = config::load(config, &hostname()).map_err(|e| e.to_string())?;
-    let (groups, mut errors) = target::groups(Path::new("/"), &settings);
-    let storage = groups.iter().find(|(_, g)| g.hard.iter().any(|u| u.ends_with(".mount")));
-    if let Some((name, _)) = storage.filter(|_| !settings.silence_chosen) {
-        errors.push(format!(
-            "{}: {name} holds a file system, and nothing but links tells whether the other node \
-             is dead: in [safety] write silence = \"hold\" (a person decides after a death) or \
-             silence = \"takeover\" (automatic; if all links are cut at once, both nodes mount \
-             it). See hafailover(7), \"What is promised\"",
-            config.display()
-        ));
+/// A setup, and what is wrong in the files, in whose place it has what was last accepted.
+pub type Read = (Setup, Vec<Wrong>);
+
+/// At a start. A daemon that holds groups would be lost if it ended: it goes by what was last
+/// accepted.
+pub fn read(config: &Path) -> Result<Read, String> {
+    let held = |g: &GroupName| token::read(g).or(token::read_closed(g)).is_some();
+    let holds = token::list().iter().any(held);
+    match holds.then(|| Accepted::load(Path::new(accepted::FILE))).flatten() {
+        Some(last) => held_before(config, &last),
+        None => first(config),
     }
-    let keys = config::keys::load(&settings.keys);
-    if let Err(error) = &keys {
-        errors.push(error.clone());
+}
+
+/// All errors together, so that one look mends them all.
+fn first(config: &Path) -> Result<Read, String> {
+    let source = Source::read(config)?;
+    match config::keys::load(&source.settings.keys) {
+        Ok(keys) => match source.whole(keys, &Accepted::default(), Vec::new()) {
+            (setup, wrong) if wrong.is_empty() => Ok((setup, wrong)),
+            (_, wrong) => Err(words(&wrong)),
+        },
+        Err(error) => {
+            let mut found = target::find(Path::new("/"));
+            found.judge(&source.settings);
+            found.wrong.push(Wrong::of_all(error));
+            Err(words(&found.wrong))
+        }
     }
-    match keys {
-        Ok(keys) if errors.is_empty() => Ok(Setup { settings, keys, groups }),
-        _ => Err(errors.join("\n")),
+}
+
+/// Without a key it may use it cannot speak, and would be taken for dead: then it is lost.
+fn held_before(config: &Path, last: &Accepted) -> Result<Read, String> {
+    let (source, mut wrong) = match Source::read(config).and_then(Source::chosen) {
+        Ok(source) => (source, Vec::new()),
+        Err(error) => (Source::of(last)?, vec![Wrong::of_all(error)]),
+    };
+    let (keys, loose) = config::keys::load_held(&source.settings.keys)?;
+    wrong.extend(loose.map(Wrong::of_all));
+    Ok(source.whole(keys, last, wrong))
+}
+
+/// At a reload. Settings or keys that are wrong change nothing at all; a group that is wrong stays
+/// as it was.
+pub fn again(config: &Path, last: &Accepted) -> Result<Read, String> {
+    let source = Source::read(config)?.chosen()?;
+    let keys = config::keys::load(&source.settings.keys)?;
+    Ok(source.whole(keys, last, Vec::new()))
+}
+
+pub fn words(wrong: &[Wrong]) -> String {
+    wrong.iter().map(|w| w.words.as_str()).collect::<Vec<_>>().join("\n")
+}
+
+/// The settings, and the text and host name they were read for.
+struct Source {
+    settings: Settings,
+    host: String,
+    text: String,
+}
+
+impl Source {
+    fn read(config: &Path) -> Result<Source, String> {
+        let (text, host) = (load::text(config).map_err(|e| e.to_string())?, hostname());
+        let settings = load::parse(&text, &config.display().to_string(), &host);
+        Ok(Source { settings: settings.map_err(|e| e.to_string())?, host, text })
+    }
+
+    /// A lost choice must not become the default under a group that runs.
+    fn chosen(self) -> Result<Source, String> {
+        let targets = target::find(Path::new("/")).targets;
+        match targets.iter().find_map(|target| target::unchosen(target, &self.settings)) {
+            Some(words) => Err(words),
+            None => Ok(self),
+        }
+    }
+
+    fn of(last: &Accepted) -> Result<Source, String> {
+        let settings = last.settings().map_err(|e| e.to_string())?;
+        Ok(Source { settings, host: last.host.clone(), text: last.config.clone() })
+    }
+
+    /// The groups as their files have them, and `last` in place of what is wrong.
+    fn whole(self, keys: Keys, last: &Accepted, mut wrong: Vec<Wrong>) -> Read {
+        let (root, settings) = (Path::new("/"), self.settings);
+        let mut found = target::find(root);
+        found.judge(&settings);
+        let found = last.mend(found);
+        wrong.extend(found.wrong);
+        let (mut groups, mut targets) = (BTreeMap::new(), Vec::new());
+        for target in found.targets {
+            match target::settle(&target, &settings) {
+                Ok(group) => {
+                    groups.insert(target.name.clone(), group);
+                    targets.push(target);
+                }
+                Err(error) => wrong.push(Wrong::of(&target.name, error)),
+            }
+        }
+        let accepted = Accepted { host: self.host, config: self.text, targets };
+        (Setup { settings, keys, groups, accepted }, wrong)
     }
 }
 
 impl Setup {
+    /// Whether the daemon would run by the same.
+    pub fn same(&self, other: &Setup) -> bool {
+        (&self.settings, &self.keys, &self.groups) == (&other.settings, &other.keys, &other.groups)
+    }
+
     pub fn policy(&self) -> Policy {
         self.settings.policy(self.groups.iter().map(|(n, g)| (n.clone(), g.policy.clone())))
     }

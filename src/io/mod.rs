@@ -6,6 +6,7 @@ use crate::core::name::LinkId;
 
 pub mod clock;
 pub mod journal;
+pub mod keep;
 pub mod kernel;
 pub mod link;
 pub mod log;

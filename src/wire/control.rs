@@ -34,6 +34,9 @@ pub struct DaemonView {
     pub dropped_entries: u64,
     /// Per link: frames and bytes sent and received, frames refused with the last reason.
     pub links: Vec<LinkCounters>,
+    /// What is wrong in the files: what was last accepted is in force instead.
+    #[serde(default)]
+    pub wrong: Vec<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

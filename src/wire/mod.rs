@@ -17,6 +17,7 @@ pub mod control;
 mod group;
 pub mod keys;
 pub mod line;
+pub mod size;
 mod window;
 
 use crate::core::heartbeat::Heartbeat;

@@ -42,6 +42,55 @@ fn nothing_is_found_where_nothing_is_wrong_and_the_time_to_stop_is_told() {
     assert!(said.contains(&format!("note: {sum}\n")), "{said}");
 }
 
+/// Goal: what nobody has written is no reason to warn; a pair as the manual has it is well.
+#[test]
+fn a_pair_with_defaults_is_well_and_the_arithmetic_is_told() {
+    let root = machine();
+    root.write("files.target.d/budget.conf", "");
+    let chosen = "[safety]\nsilence = \"takeover\"\n";
+    root.file("etc/hafailover/hafailover.toml", &format!("{GOOD}{chosen}"));
+    let (code, said) = check(&root);
+    assert!(code == 0 && said.ends_with("nothing found\n"), "{code}: {said}");
+    for words in [
+        "within guard-bound 31s",
+        "waits 32s = deadtime 1s + guard-bound",
+        "taken over after deadtime 1s",
+        "StopBudget= is 90s",
+        "30s = guard-bound 31s - deadtime 1s",
+    ] {
+        assert!(said.contains(words), "no {words:?} in\n{said}");
+    }
+}
+
+/// Goal: a line is weighed against the frames of the groups that are enabled, not of one.
+#[test]
+fn a_line_that_cannot_carry_the_groups_is_refused() {
+    let root = machine();
+    let with = |baud: u32, more: &str| {
+        let text = GOOD.replace("ttyS0\"", &format!("ttyS0\"\nbaud = {baud}"));
+        root.file("etc/hafailover/hafailover.toml", &format!("{text}{SILENCE}{more}"));
+    };
+    with(38_400, "");
+    assert_eq!(check(&root).0, 0);
+    with(9600, "");
+    let (code, said) = check(&root);
+    assert!(code == 1 && said.contains("(1 groups) takes"), "{said}");
+    assert!(said.contains("2 x keepalive 200ms + 4 x"), "{said}");
+    assert!(said.contains("write baud = 19200 or more, or deadtime = "), "{said}");
+    // Eight groups ride in one frame, and make it longer.
+    for n in 2..=8 {
+        root.write(&format!("g{n}.target"), &format!("[Unit]\nRequires=m{n}.service\n"));
+        root.link("hafailover-groups.target.wants", &format!("g{n}.target"));
+        root.write(&format!("m{n}.service"), SERVICE);
+    }
+    with(38_400, "");
+    let (code, said) = check(&root);
+    assert!(code == 1 && said.contains("(8 groups) takes"), "{said}");
+    assert!(said.contains("write baud = 115200 or more"), "{said}");
+    with(115_200, "");
+    assert_eq!(check(&root).0, 0, "{}", check(&root).1);
+}
+
 /// What is changed, the exit code, and what must be said.
 type Case = (fn(&Root), i32, &'static [&'static str]);
 
@@ -52,7 +101,7 @@ const CASES: &[Case] = &[
             r.file("etc/hafailover/hafailover.toml", &format!("{GOOD}{more}{SILENCE}"));
         },
         2,
-        &["two links run over eth1", "another interface"],
+        &["two links run over eth1 of n1", "two links run over eth1 of n2", "another interface"],
     ),
     (
         |r| r.write("files.target.d/budget.conf", "[X-Hafailover]\nStopBudget=60s\n"),

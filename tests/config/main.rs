@@ -1,9 +1,13 @@
 //! Wrong input: each must be refused with the place, what is wrong and how to mend it.
 
+mod accepted;
 mod check;
 
 use hafailover::config::load::{ConfigError, parse};
-use hafailover::config::{generator, settings::Settings, target};
+use hafailover::config::settings::{GroupSettings, Settings};
+use hafailover::config::{generator, target};
+use hafailover::core::name::GroupName;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 const GOOD: &str = r#"[cluster]
@@ -141,7 +145,8 @@ fn every_wrong_table_by_node_says_where_and_what() {
         (udp("{ n1 = \"a\", n2 = \"b\", n9 = \"c\" }"), at, "n9, which is no node"),
         (udp("{ n1 = \"a\", n2 = \"\" }"), at, "ip link"),
         (udp("{ n1 = \"eth9\", n2 = \"eth1\" }"), at - 2, "eth1 uses what"),
-        (udp("7"), at - 2, "a name, or a table"),
+        (udp("7"), at, "a name, or a table"),
+        (udp("{ n1 = 1, n2 = 2 }"), at, "a name, or a table"),
         (line("device = { n1 = \"/dev/ttyS1\" }"), at, "none for n2"),
         (
             format!(
@@ -207,11 +212,23 @@ const TARGET: &str = "[Unit]\nRequires=hafailover-ip@10.0.0.9-24.service srv.mou
                       smbd.service\nWants=extra.service\n\
                       [X-Hafailover]\nNodes=n2 n1\nFailback=10min\n";
 
+/// The groups below a root, and what is wrong with them.
+fn groups(root: &Root) -> (BTreeMap<GroupName, GroupSettings>, Vec<String>) {
+    let settings = Settings { silence_chosen: true, ..good() };
+    let mut found = target::find(root.path());
+    found.judge(&settings);
+    let good = found.targets.iter().filter_map(|t| {
+        let group = target::settle(t, &settings).ok()?;
+        Some((t.name.clone(), group))
+    });
+    (good.collect(), found.wrong.into_iter().map(|w| w.words).collect())
+}
+
 #[test]
 fn a_group_is_read_with_its_drop_ins() {
     let root = Root::new(TARGET);
     root.write("files.target.d/50-x.conf", "[X-Hafailover]\nFailback=yes\nOrder=listed\nNodes=\n");
-    let (groups, errors) = target::groups(root.path(), &good());
+    let (groups, errors) = groups(&root);
     assert_eq!(errors, Vec::<String>::new());
     let group = groups.values().next().expect("one group");
     assert_eq!(group.hard, ["hafailover-ip@10.0.0.9-24.service", "srv.mount", "smbd.service"]);
@@ -223,7 +240,7 @@ fn a_group_is_read_with_its_drop_ins() {
 
 /// What two nodes compare of a group: what makes it this group, and what else its members say.
 fn compared(root: &Root) -> (u32, u32) {
-    let (groups, errors) = target::groups(root.path(), &good());
+    let (groups, errors) = groups(root);
     assert_eq!(errors, Vec::<String>::new());
     let policy = &groups.values().next().expect("one group").policy;
     (policy.fingerprint, policy.texts)
@@ -261,7 +278,7 @@ fn only_what_makes_it_another_group_bars_it() {
             r.write(
                 "files.target",
                 &TARGET.replace("srv.mount \\\n smbd.service", "smbd.service srv.mount"),
-            )
+            );
         },
         |r| r.write("srv.mount.d/a.conf", "[Mount]\nWhat=/dev/sdc1\n"),
         |r| r.write("srv.mount.d/a.conf", "[Mount]\nOptions=noatime,subvol=old\n"),
@@ -306,13 +323,13 @@ fn every_wrong_section_says_where_and_what() {
     ];
     for (line, word) in cases {
         let root = Root::new(&format!("[Unit]\nRequires=a.service\n[X-Hafailover]\n{line}"));
-        let (groups, errors) = target::groups(root.path(), &good());
+        let (groups, errors) = groups(&root);
         assert!(groups.is_empty() && errors.len() == 1, "{line}: {errors:?}");
         assert!(errors[0].contains("files.target:4:"), "{}", errors[0]);
         assert!(errors[0].contains(word), "{}", errors[0]);
     }
     let root = Root::new("[Unit]\nDescription=nothing\n");
-    assert!(target::groups(root.path(), &good()).1[0].contains("Requires="));
+    assert!(groups(&root).1[0].contains("Requires="));
 }
 
 /// What pulls a unit into a target without making it a member the cluster can answer for.
@@ -331,7 +348,7 @@ fn no_kind_of_unit_is_passed_over() {
     ];
     for (line, word) in cases {
         let root = Root::new(&format!("[Unit]\nRequires=a.service\n{line}"));
-        let (groups, errors) = target::groups(root.path(), &good());
+        let (groups, errors) = groups(&root);
         assert!(groups.is_empty() && errors.len() == 1, "{line}: {errors:?}");
         assert!(errors[0].contains("files.target:3: "), "{}", errors[0]);
         assert!(errors[0].contains(word), "{}", errors[0]);
@@ -340,7 +357,7 @@ fn no_kind_of_unit_is_passed_over() {
     let root = Root::new(&format!("[Unit]\nRequires={kinds}\n"));
     root.link("files.target.requires", "h.service");
     root.link("files.target.wants", "i.service");
-    let (groups, errors) = target::groups(root.path(), &good());
+    let (groups, errors) = groups(&root);
     assert_eq!(errors, Vec::<String>::new());
     let group = groups.values().next().expect("one group");
     assert_eq!(group.hard.join(" "), format!("{kinds} h.service"));

@@ -7,6 +7,7 @@ mod cluster;
 mod double;
 mod facts;
 mod harness;
+mod identity;
 mod interleavings;
 mod links;
 mod paths;
@@ -148,6 +149,7 @@ fn all() -> Vec<Told> {
         facts::ALL,
         stories::ALL,
         restarts::ALL,
+        identity::ALL,
         interleavings::ALL,
         borders::ALL,
         paths::OF_TWO,

@@ -3,7 +3,10 @@
 use super::Findings;
 use crate::cli::client;
 use crate::config::order::Part;
+use crate::config::settings::{LinkKind, Settings};
 use crate::core::view::{GroupView, View};
+use crate::daemon::setup;
+use crate::io::net::carrier;
 use crate::io::systemd::bus::{self, Bus};
 use crate::wire::control::DaemonView;
 use std::path::Path;
@@ -15,6 +18,33 @@ pub fn view(root: &Path) -> Option<(View, DaemonView)> {
         return None;
     }
     client::view().ok()
+}
+
+/// What the links of this node need must be here.
+pub fn devices(root: &Path, settings: &Settings, findings: &mut Findings) {
+    let me = settings.nodes.get(usize::from(settings.me.0)).map(|n| n.name.as_str());
+    let here = setup::hostname();
+    if root != Path::new("/") || me.is_none_or(|me| me.split('.').next() != here.split('.').next())
+    {
+        return;
+    }
+    let interfaces = carrier::table();
+    for link in &settings.links {
+        let (missing, key) = match &link.kind {
+            LinkKind::Udp { interface, .. } => (!interfaces.contains_key(interface), "interface"),
+            LinkKind::Serial { ends, .. } if ends.0 != settings.me && ends.1 != settings.me => {
+                continue;
+            }
+            LinkKind::Serial { device, .. } => (!device.exists(), "device"),
+        };
+        if missing {
+            findings.warn(format!(
+                "{}: there is no such {key} on this node: if it is called otherwise here, write \
+                 {key} = {{ NODE = \"NAME\", ... }}",
+                link.name
+            ));
+        }
+    }
 }
 
 /// The members as systemd has them loaded: its own defaults and implied order are in there.
@@ -46,6 +76,18 @@ async fn one(bus: &Bus, part: Part) -> Part {
         None => part.stop,
     };
     Part { after: bus::list(&all, "After"), stop, ..part }
+}
+
+/// By what the running daemon goes in place of files that were wrong when it read them.
+pub fn wrong(daemon: Option<&DaemonView>, findings: &mut Findings) {
+    for wrong in daemon.iter().flat_map(|d| &d.wrong) {
+        if !findings.0.iter().any(|(_, words)| words.starts_with(wrong.as_str())) {
+            findings.error(format!(
+                "the running daemon goes by what it last accepted: {wrong}: if that is mended, \
+                 systemctl reload hafailover"
+            ));
+        }
+    }
 }
 
 /// Settings that are not the same everywhere, as the nodes tell each other.

@@ -2,12 +2,14 @@
 //! systemd and a running daemon know is asked of them; below another root there are only files.
 
 mod host;
+mod line;
 mod live;
 mod order;
 mod units;
 
 use crate::config::settings::{Link, LinkKind, Settings};
 use crate::config::{self, load, target};
+use crate::core::name::GroupName;
 use crate::core::policy::{OnLost, OnSilence};
 use crate::daemon::setup;
 use std::path::{Path, PathBuf};
@@ -56,14 +58,17 @@ impl Level {
 struct Findings(Vec<(Level, String)>);
 
 impl Findings {
+    fn add(&mut self, level: Level, words: impl Into<String>) {
+        self.0.push((level, words.into()));
+    }
     fn error(&mut self, words: impl Into<String>) {
-        self.0.push((Level::Error, words.into()));
+        self.add(Level::Error, words);
     }
     fn warn(&mut self, words: impl Into<String>) {
-        self.0.push((Level::Warning, words.into()));
+        self.add(Level::Warning, words);
     }
     fn note(&mut self, words: impl Into<String>) {
-        self.0.push((Level::Note, words.into()));
+        self.add(Level::Note, words);
     }
 }
 
@@ -94,42 +99,39 @@ pub fn run(args: Args) -> ExitCode {
 
 fn look(root: &Path, host: &str, findings: &mut Findings) {
     let file = root.join("etc/hafailover/hafailover.toml");
+    let view = live::view(root);
     let settings = match config::load(&file, host) {
         Ok(settings) => settings,
-        Err(error) => return findings.error(error.to_string()),
+        Err(error) => {
+            findings.error(error.to_string());
+            return live::wrong(view.as_ref().map(|(_, daemon)| daemon), findings);
+        }
     };
     let keys = root.join(settings.keys.strip_prefix("/").unwrap_or(&settings.keys));
     if let Err(error) = config::keys::load(&keys) {
         findings.error(error);
     }
-    let (groups, errors) = target::groups(root, &settings);
-    errors.into_iter().for_each(|error| findings.error(error));
-    if groups.is_empty() {
+    let mut found = target::find(root);
+    found.judge(&settings);
+    found.wrong.iter().for_each(|wrong| findings.error(&wrong.words));
+    if found.targets.is_empty() {
         findings.warn("no group is enabled: systemctl enable NAME.target, see hafailover.group(5)");
     }
-    links(root, &settings, findings);
-    let view = live::view(root);
-    let real_time = host::look(root, view.as_ref().map(|(_, daemon)| daemon), findings);
+    let names: Vec<GroupName> = found.targets.iter().map(|t| t.name.clone()).collect();
+    links(root, &settings, &names, findings);
+    let daemon = view.as_ref().map(|(_, daemon)| daemon);
+    let real_time = host::look(root, daemon, findings);
     timing(&settings, real_time, findings);
+    live::wrong(daemon, findings);
     if let Some((view, _)) = &view {
         live::differences(view, findings);
     }
-    let (targets, _) = target::find(root);
-    for target in &targets {
+    for target in &found.targets {
         units::look(root, target, findings);
         let parts = live::parts(root, order::parts(root, target));
         order::look(root, target, &parts, findings);
-        if let Some(group) = groups.get(&target.name) {
-            order::budget(&settings, &target.name, &group.policy, &parts, findings);
-        }
-        let storage = target.hard.iter().any(|u| u.ends_with(".mount"));
-        if storage && !settings.silence_chosen {
-            findings.error(format!(
-                "{}: {} holds a file system: write silence = \"hold\" or silence = \"takeover\" \
-                 in [safety]; see hafailover(7), \"What is promised\"",
-                file.display(),
-                target.name.unit()
-            ));
+        if let Ok(group) = target::settle(target, &settings) {
+            order::budget(&settings, target, &group.policy, &parts, findings);
         }
     }
 }
@@ -157,13 +159,15 @@ fn timing(settings: &Settings, real_time: bool, findings: &mut Findings) {
         ));
     }
     if safety.silence == OnSilence::Takeover && safety.guard_bound > timing.deadtime {
-        findings.warn(format!(
+        findings.note(format!(
             "a daemon that is lost for good: its guard has stopped the groups or reset the machine \
-             after at most {}, a peer takes over after deadtime {}: for up to {} both may hold a \
-             group whose stop hangs. A longer deadtime, or members that stop fast, narrow this",
+             within guard-bound {}; a peer that heard it crash or restart before waits {} = deadtime \
+             {} + guard-bound. One that crashes once and never comes back looks like a dead machine, \
+             and is taken over after deadtime {}",
             show(safety.guard_bound),
+            show(timing.deadtime + safety.guard_bound),
             show(timing.deadtime),
-            show(safety.guard_bound - timing.deadtime)
+            show(timing.deadtime)
         ));
     }
     if safety.on_lost == OnLost::Leave {
@@ -174,40 +178,47 @@ fn timing(settings: &Settings, real_time: bool, findings: &mut Findings) {
     }
 }
 
-fn links(root: &Path, settings: &Settings, findings: &mut Findings) {
+fn links(root: &Path, settings: &Settings, groups: &[GroupName], findings: &mut Findings) {
     if settings.links.len() == 1 {
         findings.warn(
             "one link only: its loss cannot be told from the death of the peer; add one that \
              shares nothing with it, for example a serial line",
         );
     }
-    let interface = |link: &Link| match &link.kind {
-        LinkKind::Udp { interface, .. } => Some(interface.clone()),
-        LinkKind::Serial { .. } => None,
-    };
-    let all: Vec<String> = settings.links.iter().filter_map(interface).collect();
-    for (n, name) in all.iter().enumerate() {
-        if all.iter().position(|other| other == name) != Some(n) {
-            findings.warn(format!(
-                "two links run over {name}: when that one cable fails, both fall silent at once, \
-                 as they do when the peer dies; give one another interface"
-            ));
-        }
+    for node in &settings.nodes {
+        let there = config::load(&root.join(setup::CONFIG.trim_start_matches('/')), &node.name);
+        shared_cables(&node.name, &there.map(|s| s.links).unwrap_or_default(), findings);
     }
+    live::devices(root, settings, findings);
     for link in &settings.links {
         let LinkKind::Serial { device, baud, ends } = &link.kind else { continue };
         if ends.0 != settings.me && ends.1 != settings.me {
             continue;
         }
-        if let Err(words) = load::line_is_fast_enough(*baud, settings.timing.keepalive) {
-            findings.warn(format!("{}: {words}", link.name));
-        }
+        line::look(&link.name, *baud, settings, groups, findings);
         let tty = device.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         let getty = format!("etc/systemd/system/getty.target.wants/serial-getty@{tty}.service");
         if root.join(&getty).symlink_metadata().is_ok() {
             findings.error(format!(
                 "{}: a login prompt runs on it: systemctl disable --now serial-getty@{tty}",
                 link.name
+            ));
+        }
+    }
+}
+
+/// An interface may be called otherwise on each node.
+fn shared_cables(node: &str, links: &[Link], findings: &mut Findings) {
+    let interface = |link: &Link| match &link.kind {
+        LinkKind::Udp { interface, .. } => Some(interface.clone()),
+        LinkKind::Serial { .. } => None,
+    };
+    let all: Vec<String> = links.iter().filter_map(interface).collect();
+    for (n, name) in all.iter().enumerate() {
+        if all.iter().position(|other| other == name) != Some(n) {
+            findings.warn(format!(
+                "two links run over {name} of {node}: when that one cable fails, both fall silent \
+                 at once, as they do when the peer dies; give one another interface"
             ));
         }
     }

@@ -1,13 +1,12 @@
 //! The order of a group's members, and how long they may take to stop.
 
-use super::Findings;
+use super::{Findings, Level};
 use crate::config::generator;
 use crate::config::load::show;
 use crate::config::order::{Part, cycle, is_after, span, stop_time};
 use crate::config::settings::Settings;
 use crate::config::target::Target;
 use crate::config::unit::UnitText;
-use crate::core::name::GroupName;
 use crate::core::policy::{GroupPolicy, OnLost, OnSilence};
 use std::path::Path;
 use std::time::Duration;
@@ -118,13 +117,13 @@ fn uses(root: &Path, unit: &str, at: &str) -> Option<String> {
 /// The time to stop against everything that counts on it, with the arithmetic.
 pub fn budget(
     settings: &Settings,
-    name: &GroupName,
+    target: &Target,
     policy: &GroupPolicy,
     parts: &[Part],
     findings: &mut Findings,
 ) {
     let (timing, safety) = (&settings.timing, &settings.safety);
-    let unit = name.unit();
+    let unit = target.name.unit();
     let (sum, words) = stop_time(parts);
     let Some(sum) = sum else {
         return findings.warn(format!(
@@ -133,14 +132,20 @@ pub fn budget(
         ));
     };
     findings.note(format!("{unit}: a stop takes at most {} = {words}", show(sum)));
+    // What nobody wrote is no mistake, but worth knowing.
+    let chosen = target.settings.iter().any(|a| a.key == "StopBudget" && !a.value.is_empty());
+    let level = |wrong| if wrong { Level::Warning } else { Level::Note };
     if sum > policy.stop_budget {
-        findings.warn(format!(
-            "{unit}: a stop may take {} = {words}, StopBudget= is {}: other nodes reckon with \
+        findings.add(
+            level(chosen),
+            format!(
+                "{unit}: a stop may take {} = {words}, StopBudget= is {}: other nodes reckon with \
              that: write StopBudget={} or shorten a TimeoutStopSec=",
-            show(sum),
-            show(policy.stop_budget),
-            show(sum)
-        ));
+                show(sum),
+                show(policy.stop_budget),
+                show(sum)
+            ),
+        );
     }
     let guard = safety.guard_bound.saturating_sub(timing.deadtime);
     if sum > guard {
@@ -148,7 +153,7 @@ pub fn budget(
             OnLost::Reboot => "resets the machine",
             OnLost::Leave => "gives up",
         };
-        findings.warn(format!(
+        findings.add(level(settings.guard_chosen || safety.on_lost == OnLost::Leave), format!(
             "{unit}: a stop may take {} = {words}, and the guard of a lost daemon {end} after {} = \
              guard-bound {} - deadtime {}: a longer guard-bound or shorter TimeoutStopSec= lets \
              it finish",

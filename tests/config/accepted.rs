@@ -1,0 +1,81 @@
+//! Files that are wrong: what was last accepted of them stays, for the daemon and for the gates.
+
+use super::{GOOD, Root, TARGET};
+use hafailover::config::accepted::{Accepted, FILE};
+use hafailover::config::{generator, target};
+use std::fs::{Permissions, set_permissions};
+use std::os::unix::fs::PermissionsExt;
+
+/// A root whose good files were accepted and kept.
+fn accepted() -> (Root, Accepted) {
+    let root = Root::new(TARGET);
+    root.write("web.target", "[Unit]\nRequires=web.service\n");
+    root.link("hafailover-groups.target.wants", "web.target");
+    let targets = target::find(root.path()).targets;
+    assert_eq!(targets.len(), 2);
+    let accepted = Accepted { host: "n1".into(), config: GOOD.into(), targets };
+    let path = root.path().join(FILE.trim_start_matches('/'));
+    accepted.save(&path).expect("saved");
+    assert_eq!(Accepted::load(&path).as_ref(), Some(&accepted));
+    (root, accepted)
+}
+
+#[test]
+fn what_is_wrong_keeps_what_was_accepted_and_nothing_else_does() {
+    let (root, accepted) = accepted();
+    root.write("files.target", "[Unit]\nRequires=\n");
+    root.write("web.target", "[Unit]\nRequires=web.service other.service\n");
+    root.write("new.target", "[Unit]\nRequires=web.service\n");
+    root.link("hafailover-groups.target.wants", "new.target");
+    root.write("bad.target", "rubbish\n");
+    root.link("hafailover-groups.target.wants", "bad.target");
+    let found = accepted.mend(target::find(root.path()));
+    let names = |list: &[hafailover::config::target::Target]| {
+        list.iter().map(|t| (t.name.0.clone(), t.hard.join(" "))).collect::<Vec<_>>()
+    };
+    let files = "hafailover-ip@10.0.0.9-24.service srv.mount smbd.service";
+    // web and new want the same unit: the one that was there before stays as it was.
+    let mut got = names(&found.targets);
+    got.sort();
+    assert_eq!(got, [("files".into(), files.into()), ("web".into(), "web.service".into())]);
+    assert_eq!(found.wrong.len(), 3, "{:?}", found.wrong);
+    assert_eq!(accepted.settings().expect("good").me.0, 0);
+}
+
+#[test]
+fn the_gates_of_a_group_stay_when_its_file_cannot_be_read() {
+    let (root, _) = accepted();
+    root.write("files.target", "rubbish\n");
+    let out = tempfile::tempdir().expect("a directory");
+    let errors = generator::generate(root.path(), out.path());
+    assert!(errors.len() == 1 && errors[0].contains("files.target:1:"), "{errors:?}");
+    for unit in ["smbd.service", "srv.mount", "web.service"] {
+        let gate = out.path().join(format!("{unit}.d")).join(generator::DROPIN);
+        let text = std::fs::read_to_string(gate).expect(unit);
+        assert!(text.contains("AssertPathExists=/run/hafailover/owned/"), "{unit}: {text}");
+    }
+}
+
+/// Goal: a gate too many is better than one that is missing.
+#[test]
+fn a_wrong_group_that_was_never_accepted_has_its_gates() {
+    let (root, _) = accepted();
+    root.write("new.target", "[Unit]\nRequires=web.service more.service\n");
+    root.link("hafailover-groups.target.wants", "new.target");
+    let out = tempfile::tempdir().expect("a directory");
+    assert_eq!(generator::generate(root.path(), out.path()).len(), 1);
+    let gate = out.path().join("more.service.d").join(generator::DROPIN);
+    assert!(gate.exists());
+}
+
+/// Goal: nobody but root tells a daemon what it once accepted.
+#[test]
+fn what_others_can_write_was_never_accepted() {
+    let (root, _) = accepted();
+    let path = root.path().join(FILE.trim_start_matches('/'));
+    set_permissions(&path, Permissions::from_mode(0o622)).expect("chmod");
+    assert_eq!(Accepted::load(&path), None);
+    set_permissions(&path, Permissions::from_mode(0o600)).expect("chmod");
+    std::fs::write(&path, "{\"host\":").expect("written");
+    assert_eq!(Accepted::load(&path), None, "half a file");
+}
