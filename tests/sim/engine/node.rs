@@ -33,14 +33,10 @@ pub struct Node {
     /// How long its daemon has not run in all, in the time of somebody who sees everything.
     pub stalled: u64,
     pub stall_began: Option<u64>,
-    /// When freezes were to end; what fell into them waits for that.
-    pub ends: Vec<u64>,
     /// When it last woke from a stall longer than `deadtime` that its clock shows.
     pub woke: u64,
     /// Its clock stood still at some time.
     pub paused: bool,
-    /// Its clock has jumped: what it says of ages may be wrong.
-    pub jumped: bool,
     /// What it had lived through then.
     pub lived_at_waking: u64,
 }
@@ -96,10 +92,8 @@ impl Node {
             gap: 0,
             stalled: 0,
             stall_began: None,
-            ends: Vec::new(),
             woke: 0,
             paused: false,
-            jumped: false,
             lived_at_waking: 0,
         }
         .bare(options)

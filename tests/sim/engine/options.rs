@@ -114,7 +114,7 @@ impl Options {
         let mut faults: Vec<Fault> = (0..count).map(|_| rng.pick(&Fault::ALL)).collect();
         faults.sort();
         faults.dedup();
-        let mut options = Options {
+        Options {
             seed,
             nodes,
             links: links(rng, nodes),
@@ -140,12 +140,7 @@ impl Options {
             asks: rng.pick(&[700, 2500, 6000, 1_000_000]) * MS,
             jobs: rng.pick(&[0, 0, 30, 200]),
             safety_phase: rng.ms(6000, 20_000),
-        };
-        if options.groups.len() > SLOW_LINE_GROUPS {
-            let slow = |l: &&mut LinkOptions| l.baud == Some(SLOW_LINE);
-            options.links.iter_mut().filter(slow).for_each(|l| l.baud = Some(FAST_LINE));
         }
-        options
     }
 
     pub fn policy(&self, me: usize) -> Policy {
@@ -180,16 +175,11 @@ impl Options {
     }
 }
 
-const SLOW_LINE: u32 = 38_400;
-const FAST_LINE: u32 = 115_200;
-/// `check` refuses a slow line that cannot carry the heartbeats of more groups.
-const SLOW_LINE_GROUPS: usize = 2;
-
 fn links(rng: &mut Rng, nodes: usize) -> Vec<LinkOptions> {
     let count = rng.pick(&[1, 2, 2, 2, 3]);
     let serial = nodes == 2 && rng.chance(600);
     let link = |n: usize, rng: &mut Rng| LinkOptions {
-        baud: (serial && n == 0).then(|| rng.pick(&[SLOW_LINE, FAST_LINE])),
+        baud: (serial && n == 0).then(|| rng.pick(&[38_400, 115_200])),
         loss: rng.pick(&[0, 0, 0, 20, 150]),
         twice: rng.pick(&[0, 0, 50]),
         slow: rng.pick(&[0, 0, 100]),

@@ -44,12 +44,6 @@ impl World {
         Some(self.nodes[n].lived(self.t).saturating_sub(self.contact(n, m).last()?))
     }
 
-    /// The same, counted from what surely was a sign of life to it.
-    fn surely_silent_for(&self, n: usize, m: usize) -> Option<u64> {
-        let last = self.contact(n, m).sure.values().max()?;
-        Some(self.nodes[n].lived(self.t).saturating_sub(*last))
-    }
-
     fn wrong_promise(
         &self,
         n: usize,
@@ -77,7 +71,7 @@ impl World {
     fn wrong_silence(&self, n: usize, m: usize, g: usize) -> Option<String> {
         let deadtime = self.options.deadtime();
         let safety = &self.options.safety;
-        let Some(silent) = self.surely_silent_for(n, m) else { return Some("never heard".into()) };
+        let Some(silent) = self.silent_for(n, m) else { return Some("never heard".into()) };
         let lived = self.nodes[n].lived(self.t);
         let near = self.contact(n, m).near.map_or(u64::MAX, |at| lived.saturating_sub(at));
         let awake = lived - self.nodes[n].lived_at_waking.min(lived);
@@ -141,8 +135,7 @@ impl World {
             let hears = self.contact(n, k).beat.as_ref().is_some_and(|b| {
                 b.echoes.iter().any(|e| e.peer == NodeId(m as u8) && e.links.0 != 0)
             });
-            let surely = self.surely_silent_for(n, k).is_some_and(|s| s < deadtime / 2);
-            if surely && hears {
+            if silent < deadtime / 2 && hears {
                 return Some(format!("n{} still hears it", k + 1));
             }
         }

@@ -75,9 +75,11 @@ fn calm(world: &mut World) {
     world.net.heal();
     let t = world.t;
     for n in 0..world.nodes.len() {
-        world.wake_early(n, t + 50 * MS);
         let node = &mut world.nodes[n];
+        node.frozen = node.frozen.min(t + 50 * MS);
+        node.daemon_frozen = node.daemon_frozen.min(t + 50 * MS);
         (node.disk.full_until, node.disk.slow_until) = (0, 0);
+        node.units.iter_mut().for_each(|u| u.no_carrier = false);
         world.note(n, "CALM");
         world.at(t + 50 * MS, Next::Thaw { node: n });
         world.at(t + 100 * MS, Next::Power { node: n });
@@ -85,9 +87,6 @@ fn calm(world: &mut World) {
         if world.nodes[n].on {
             world.at(t + 200 * MS, Next::Daemon { node: n, boot });
         }
-        let off = |g: &usize| world.nodes[n].units[*g].no_carrier;
-        let off: Vec<usize> = (0..world.options.groups.len()).filter(off).collect();
-        off.into_iter().for_each(|g| world.carrier_back(n, boot, g));
         by_hand_again(world, n);
     }
     let held: Vec<bool> = (0..world.options.groups.len())

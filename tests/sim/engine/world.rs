@@ -121,21 +121,6 @@ impl World {
         self.queue.insert((t.max(self.t), self.count), next);
     }
 
-    /// A freeze ends no later than that, and so does the waiting of what fell into it.
-    pub fn wake_early(&mut self, n: usize, at: u64) {
-        let node = &mut self.nodes[n];
-        node.frozen = node.frozen.min(at);
-        node.daemon_frozen = node.daemon_frozen.min(at);
-        for end in std::mem::take(&mut node.ends).into_iter().filter(|end| *end > at) {
-            let late = self.queue.range((end, 0)..(end + 1, 0));
-            let keys = late.filter(|(_, next)| next.node() == Some(n)).map(|(key, _)| *key);
-            for key in keys.collect::<Vec<_>>() {
-                let next = self.queue.remove(&key).expect("just seen");
-                self.queue.insert((at, key.1), next);
-            }
-        }
-    }
-
     /// Lets time pass until then, or until a rule is broken.
     pub fn run(&mut self, until: u64) {
         while let Some(((t, _), _)) = self.queue.first_key_value() {
