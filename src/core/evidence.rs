@@ -138,12 +138,28 @@ fn alive(
     if peer.mood.amnesiac {
         return barred(format!("{name} has lost its state and has not yet learned it again"));
     }
+    if report.unfit == Some(Unfit::NoState) && !has_promised(world, group, report, claim) {
+        return barred(format!(
+            "{name} cannot write its state file, and so cannot promise anything: make room on it"
+        ));
+    }
     let Some(claim) = claim else { return Ok(Evidence::Promise) };
     if report.promise == Some(claim) {
         let released = report.released.is_some_and(|r| r.successor == Some(world.me));
         return Ok(if released { Evidence::Released } else { Evidence::Promise });
     }
     Err(Missing::Promise)
+}
+
+/// The claim that is made, or the one that the last owner named us for.
+fn has_promised(
+    world: &World,
+    group: &GroupName,
+    report: &GroupReport,
+    claim: Option<Epoch>,
+) -> bool {
+    let named = || (world.successor(group) == Some(world.me)).then(|| world.top_epoch(group));
+    claim.or_else(named).is_some_and(|epoch| report.promise == Some(epoch))
 }
 
 fn phase_word(phase: Phase) -> &'static str {

@@ -82,8 +82,8 @@ pub struct Core {
     going: Option<Going>,
     /// Another session under our name.
     double: Option<Double>,
-    /// Until when we learn what we missed in a stall.
-    doubt: Option<Instant>,
+    /// We learn what we missed in a stall.
+    doubt: Option<Doubt>,
     store: Store,
     asked: BTreeMap<u64, Asked>,
     beat: Beat,
@@ -107,6 +107,13 @@ struct Going {
     since: Instant,
     /// Since when everything is given away and only the peers' knowing is awaited.
     empty: Option<Instant>,
+}
+
+/// Since when, on the clock, and in the time that we lived through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Doubt {
+    woke: Instant,
+    lived: Lived,
 }
 
 /// What is known, what of it is on disk, and what is on its way there.
@@ -349,7 +356,7 @@ impl Core {
         for peer in self.peers.values_mut() {
             peer.forgive(lived);
         }
-        self.doubt = Some(now + deadtime);
+        self.doubt = Some(Doubt { woke: now, lived });
         for name in self.groups.keys() {
             self.out.push(Action::Observe { group: name.clone() });
         }
@@ -364,10 +371,10 @@ impl Core {
             self.starting = false;
             self.touch_all();
         }
-        if let Some(until) = self.doubt {
-            let started = until - self.policy.timing.deadtime;
-            let fresh = |p: &Peer| p.sign().is_some_and(|s| s > started);
-            if now >= until || self.peers.values().all(fresh) {
+        if let Some(doubt) = self.doubt {
+            let over = self.lived(now).since(doubt.lived) >= self.policy.timing.deadtime;
+            let fresh = |p: &Peer| p.sign().is_some_and(|s| s > doubt.woke);
+            if over || self.peers.values().all(fresh) {
                 self.doubt = None;
                 self.touch_all();
             }

@@ -25,8 +25,8 @@ pub struct Peer {
     crashed: Option<Lived>,
     /// When the accepted life itself was heard.
     spoke: Option<Lived>,
-    /// Another life that hears us, and since when; refused as long as the accepted one speaks.
-    rival: Option<(Session, Instant)>,
+    /// Another life that hears us; refused as long as the accepted one speaks.
+    rival: Option<Rival>,
     /// The newest stamp of the accepted session, to be echoed.
     newest: Option<Stamp>,
     /// By link: when it was last heard there.
@@ -57,6 +57,13 @@ struct Stamp {
     session: Session,
     stamp: Instant,
     arrived: Instant,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Rival {
+    session: Session,
+    since: Instant,
+    last: Instant,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -115,9 +122,9 @@ impl Peer {
                 // Its node lives, whichever of the two it is.
                 self.heard.insert(link, lived);
                 self.candidate = Some(stamp);
-                if self.rival.is_none_or(|(session, _)| session != beat.session) {
-                    self.rival = Some((beat.session, now));
-                }
+                let known = self.rival.filter(|r| r.session == beat.session);
+                let since = known.map_or(now, |r| r.since);
+                self.rival = Some(Rival { session: beat.session, since, last: now });
                 return Heard { refused: true, ..heard };
             }
             heard.new_session = true;
@@ -142,9 +149,10 @@ impl Peer {
         }
         self.heard.insert(link, lived);
         self.spoke = Some(lived);
-        if let (Some((rival, since)), Some(echo)) = (self.rival, echo) {
+        if let (Some(rival), Some(echo)) = (self.rival, echo) {
             // It has heard what we said after the other one had heard us.
-            heard.double = echo.stamp > since && self.told.double.replace(rival) != Some(rival);
+            let id = rival.session;
+            heard.double = echo.stamp > rival.since && self.told.double.replace(id) != Some(id);
         }
         if newest {
             self.newest = Some(stamp);
@@ -167,9 +175,10 @@ impl Peer {
     }
 
     /// A new life of its node was heard after the accepted one, and was not yet believed: what it
-    /// was about to do is not known.
+    /// was about to do is not known. A frame of the accepted one that comes after it may only be
+    /// late; but what we said since then only a life of now has heard.
     pub fn has_newer_life(&self) -> bool {
-        self.rival.is_some() && self.heard.values().max() > self.spoke.as_ref()
+        self.rival.is_some_and(|rival| self.sign.is_none_or(|sign| sign <= rival.last))
     }
 
     /// Whether the accepted life is there and does not go: a new one has to wait. Shorter than
@@ -390,6 +399,23 @@ mod tests {
         assert_eq!(hear(22, &beat(7, 104, Some(20))), (Some(7), false, false), "told already");
         assert_eq!(hear(30, &beat(8, 22, Some(28))), (Some(8), false, false), "alone now");
     }
+
+    /// Goal: a frame of the old life that comes after one of the new, and may have been sent
+    /// before it, does not hide that there is a new one.
+    #[test]
+    fn a_new_life_is_known_until_the_old_one_has_outlived_it() {
+        let mut peer = Peer::default();
+        let mut hear = |now: u64, beat: &Heartbeat| {
+            let lived = Lived::default().after(now);
+            peer.hear(Instant(now), lived, LinkId(0), US, beat, &TIMING);
+            peer.has_newer_life()
+        };
+        assert!(!hear(10, &beat(7, 100, Some(9))));
+        assert!(hear(12, &beat(8, 20, Some(11))), "the new life");
+        assert!(hear(14, &beat(7, 101, Some(11))), "late");
+        assert!(!hear(15, &beat(7, 102, Some(13))), "it has heard what was said since");
+    }
+
     /// Goal: a frame that never came, recorded and sent again when its sender is dead, is no sign
     /// of life; one that is only slow, on a line that is always overtaken, is.
     #[test]

@@ -171,6 +171,8 @@ fn command(world: &mut World, words: &[&str]) {
         ["boot", nodes @ ..] => nodes.iter().for_each(|n| world.boot(world.node(n))),
         ["power-off", n] => world.power_off(world.node(n)),
         ["kill-daemon", n] => world.kill_daemon(world.node(n)),
+        ["disk", n, what @ ..] => disk(world, n, what),
+        ["disable" | "enable" | "differ" | "reload", n, g] => reload(world, words[0], n, g),
         ["lose-disk", n] => {
             let n = world.node(n);
             world.nodes[n].disk = None;
@@ -182,17 +184,12 @@ fn command(world: &mut World, words: &[&str]) {
         ["thaw", n] => world.thaw(world.node(n)),
         ["cut", link, from, to] => cut(world, link, from, to, true),
         ["heal", link, from, to] => cut(world, link, from, to, false),
-        ["cut", link] | ["heal", link] => {
-            let cutting = words[0] == "cut";
-            for from in 0..world.nodes.len() {
-                for to in (0..world.nodes.len()).filter(|to| *to != from) {
-                    let (from, to) = (format!("n{}", from + 1), format!("n{}", to + 1));
-                    cut(world, link, &from, &to, cutting);
-                }
-            }
-        }
+        ["cut", link] => cut_all(world, link, true),
+        ["heal", link] => cut_all(world, link, false),
+        ["slow", link, time] => slow(world, link, time),
         ["start-fails", n, g, what] => set(world, n, g, |u| u.start_fails = *what == "yes"),
         ["start-dies", n, g, what] => set(world, n, g, |u| u.start_dies = *what == "yes"),
+        ["stop-lost", n, g, what] => set(world, n, g, |u| u.stop_lost = *what == "yes"),
         ["stop-fails", n, g, what] => set(world, n, g, |u| u.stop_fails = *what == "yes"),
         ["carrier", n, g, what] => {
             set(world, n, g, |u| u.no_carrier = *what == "no");
@@ -254,6 +251,44 @@ fn asked(world: &World, words: &[&str]) -> Command {
         ["adopt", g] => Command::Adopt { group: group(g) },
         ["confirm-down", n] => Command::ConfirmDown { node: world.id(n) },
         other => panic!("no such request: {other:?}"),
+    }
+}
+
+fn disk(world: &mut World, n: &str, what: &[&str]) {
+    let n = world.node(n);
+    let node = &mut world.nodes[n];
+    match what {
+        ["takes", time] => node.disk_takes = Some(duration(time)),
+        ["full", what] => node.full = *what == "yes",
+        ["save"] => node.backup = node.disk.clone(),
+        ["restore"] => node.disk = node.backup.clone(),
+        other => panic!("nothing like that befalls a disk: {other:?}"),
+    }
+}
+
+/// The files of one node change, and are read again.
+fn reload(world: &mut World, what: &str, n: &str, g: &str) {
+    let (n, name) = (world.node(n), GroupName(g.to_string()));
+    let mut policy = world.policies[n].clone();
+    let group = policy.groups.get_mut(&name).expect("a group of the scenario");
+    match what {
+        "disable" => drop(policy.groups.remove(&name)),
+        "differ" => group.fingerprint = 8,
+        _ => {}
+    }
+    world.later(n, Duration::ZERO, Event::Reconfigured { policy: Box::new(policy) });
+}
+
+fn slow(world: &mut World, link: &str, time: &str) {
+    world.wire.insert(link.parse().expect("a link's number"), duration(time));
+}
+
+fn cut_all(world: &mut World, link: &str, cutting: bool) {
+    for from in 0..world.nodes.len() {
+        for to in (0..world.nodes.len()).filter(|to| *to != from) {
+            let (from, to) = (format!("n{}", from + 1), format!("n{}", to + 1));
+            cut(world, link, &from, &to, cutting);
+        }
     }
 }
 

@@ -23,6 +23,8 @@ pub struct World {
     pub policies: Vec<Policy>,
     /// Cut directions: link, from, to.
     pub cut: BTreeSet<(u8, u8, u8)>,
+    /// How long a frame is under way on a slow link.
+    pub wire: BTreeMap<u8, Duration>,
     pub trace: Vec<String>,
     queue: BTreeMap<(Instant, u64), (usize, u64, Event)>,
     count: u64,
@@ -36,6 +38,12 @@ pub struct Node {
     pub disk: Option<Record>,
     pub units: BTreeMap<GroupName, Units>,
     pub frozen: bool,
+    /// How long its disk takes; `None` until the script says so.
+    pub disk_takes: Option<Duration>,
+    /// Its state file cannot be written.
+    pub full: bool,
+    /// A copy of its state file.
+    pub backup: Option<Record>,
     held_back: Vec<Event>,
     life: u64,
     /// Grows with every life of the machine.
@@ -59,6 +67,8 @@ pub struct Units {
     /// It starts well and is dead at the next look.
     pub start_dies: bool,
     pub stop_fails: bool,
+    /// What comes of a stop is not known.
+    pub stop_lost: bool,
     pub no_carrier: bool,
 }
 
@@ -70,6 +80,7 @@ impl World {
             nodes,
             policies,
             cut: BTreeSet::new(),
+            wire: BTreeMap::new(),
             trace: Vec::new(),
             queue: BTreeMap::new(),
             count: 0,
@@ -229,6 +240,9 @@ impl World {
             let why = "target is busy".to_string();
             return Some(Err(StopError::Stuck { unit: "a.mount".into(), why, holders }));
         }
+        if units.stop_lost {
+            return Some(Err(StopError::Unknown { why: "the answer was lost".into() }));
+        }
         (units.running, units.dead, units.closed) = (false, false, None);
         Some(Ok(()))
     }
@@ -238,8 +252,13 @@ impl World {
             match action {
                 Action::Send { link, heartbeat } => self.send(n, link, &heartbeat),
                 Action::Persist { ticket, record } => {
-                    self.nodes[n].disk = Some(*record);
-                    self.later(n, DISK, Event::Persisted { ticket, result: Ok(()) });
+                    let node = &mut self.nodes[n];
+                    let result = match node.full {
+                        true => Err("no space left on device".to_string()),
+                        false => Ok(node.disk = Some(*record)),
+                    };
+                    let takes = node.disk_takes.unwrap_or(DISK);
+                    self.later(n, takes, Event::Persisted { ticket, result });
                 }
                 Action::Start { group, epoch, job, valid_until } => {
                     assert!(valid_until > self.now, "a start that is late when it is ordered");
@@ -292,7 +311,7 @@ impl World {
                     true => Event::Double { heartbeat, address: format!("10.0.0.{}", n + 1) },
                     false => Event::Heard { link, heartbeat },
                 };
-                self.later(to, WIRE, event);
+                self.later(to, self.wire.get(&link.0).copied().unwrap_or(WIRE), event);
             }
         }
     }
