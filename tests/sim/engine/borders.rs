@@ -62,6 +62,9 @@ impl World {
         if self.quiet || !self.inside || !self.rng.chance(self.options.border) {
             return;
         }
+        if self.options.edits && self.rng.chance(250) {
+            return self.edit_of(n);
+        }
         let able: Vec<Fault> = SHARP.into_iter().filter(|f| self.options.has(*f)).collect();
         if able.is_empty() {
             return;
@@ -109,6 +112,7 @@ impl World {
             Fault::Jump => {
                 let t = self.t;
                 self.nodes[n].clock.jump(t, lasts);
+                self.nodes[n].jumped = true;
                 self.nodes[n].gap += lasts;
                 self.cover.hit("clock jump");
                 self.arm(n);
@@ -254,18 +258,22 @@ impl World {
     }
 
     fn disturb(&mut self, n: usize, fault: Fault, lasts: u64) {
-        let lines = 0..self.options.links.len();
-        let serial: Vec<usize> = lines.filter(|l| self.net.serial(*l).is_some()).collect();
+        let line = |link: usize| {
+            let other = |m: &usize| *m != n && self.options.joins(link, n, *m);
+            self.net.serial(link)?;
+            Some((link, (0..self.nodes.len()).find(other)?))
+        };
+        let serial: Vec<_> = (0..self.options.links.len()).filter_map(line).collect();
         if fault == Fault::Replay {
             return self.replay(n);
         }
-        let Some(link) = serial.first() else { return };
+        let Some((link, other)) = serial.first() else { return };
         let until = self.t + lasts;
         match fault {
-            Fault::Stall => self.net.stall((*link, 1 - n, n), until),
+            Fault::Stall => self.net.stall((*link, *other, n), until),
             _ => {
                 self.cover.hit("noise on a serial line");
-                self.net.noise((*link, 1 - n, n), until);
+                self.net.noise((*link, *other, n), until);
             }
         }
     }

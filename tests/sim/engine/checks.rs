@@ -125,6 +125,13 @@ impl World {
             );
         }
         self.check_doubt(n, g);
+        let claimer = usize::from(epoch.node.0);
+        let theirs = self.rules.contact[n][claimer].report(&self.options.groups[g].name);
+        let theirs = theirs.map(|report| report.fingerprint);
+        if theirs.is_some() && theirs != self.knows(n, g) {
+            let words = format!("g{g}: promises {epoch} and knows the group differently");
+            self.broken("PromiseKept", n, &words);
+        }
         let lived = self.nodes[n].lived(self.t);
         for m in (0..self.nodes.len()).filter(|m| *m != n) {
             let contact = &self.rules.contact[n][m];
@@ -157,9 +164,10 @@ impl World {
             }
             if !believed {
                 contact.links.insert(link as u8, lived);
+                contact.sure.insert(link as u8, lived);
                 contact.near = Some(lived);
                 contact.sent = contact.sent.max(sent);
-                contact.rival = Some(beat.clone());
+                contact.rival = contact.rival.max(Some(sent));
                 return;
             }
             let frames = std::mem::take(&mut contact.frames);
@@ -183,7 +191,8 @@ impl World {
             contact.near = Some(lived);
         }
         if newest {
-            (contact.beat, contact.rival) = (Some(beat.clone()), None);
+            contact.beat = Some(beat.clone());
+            contact.rival = contact.rival.filter(|rival| sent <= *rival);
         }
         if again {
             self.broken(
@@ -344,8 +353,11 @@ impl World {
         // One that is newer than all that came before is only late, and says so itself.
         let newest = self.rules.contact[n][usize::from(beat.from.0)].beat.as_ref();
         let late = newest.is_some_and(|b| b.session == beat.session && b.stamp == beat.stamp);
-        // Nor can a node whose clock stood still know how old it is.
-        if late || self.nodes[n].paused || self.t - sent < 2 * self.options.deadtime() {
+        // Nor can a node whose clock stood still know how old it is, or one that is told an age by
+        // a clock that jumped.
+        let clocks = self.nodes[n].paused || self.nodes[usize::from(beat.from.0)].jumped;
+        let gone = self.nodes[n].daemon.is_none();
+        if late || clocks || gone || self.t - sent < 2 * self.options.deadtime() {
             return;
         }
         let after = self.shown(n);

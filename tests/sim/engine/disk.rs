@@ -20,6 +20,10 @@ impl Disk {
         self.under_way = Some(serde_json::to_vec(record).expect("a record is JSON"));
     }
 
+    pub fn is_writing(&self) -> bool {
+        self.under_way.is_some()
+    }
+
     pub fn end(&mut self, good: bool) {
         let Some(bytes) = self.under_way.take().filter(|_| good) else { return };
         if let Some(old) = self.slot.replace(bytes) {

@@ -2,8 +2,10 @@
 
 use crate::borders::Border;
 use crate::net::Delivery;
+use crate::newer::{is_understood, newer};
 use crate::rng::MS;
 use crate::world::{Next, World};
+use hafailover::core::heartbeat::Heartbeat;
 use hafailover::core::name::{GroupName, LinkId};
 use hafailover::core::record::Record;
 use hafailover::core::say::{Saying, What};
@@ -34,12 +36,14 @@ impl World {
                 Action::Persist { ticket, record } => self.persist(n, ticket, &record),
                 Action::Start { group, epoch, job, valid_until } => {
                     let g = self.group(&group);
+                    self.check_reload(n, g);
                     self.check_start(n, g, epoch, valid_until);
                     self.order_start(n, g, epoch, job, valid_until);
                     self.border(n, Border::StartOrdered);
                 }
                 Action::Stop { group, job } => {
                     let g = self.group(&group);
+                    self.check_reload(n, g);
                     self.check_stop(n, g);
                     self.order_stop(n, g, job);
                     self.border(n, Border::StopOrdered);
@@ -75,30 +79,48 @@ impl World {
         if self.quiet { 100 * MS } else { self.rng.pick(&[60, 150, 400, 2500]) * MS }
     }
 
-    fn send(&mut self, n: usize, link: LinkId, beat: &hafailover::core::heartbeat::Heartbeat) {
+    fn send(&mut self, n: usize, link: LinkId, beat: &Heartbeat) {
         let l = usize::from(link.0);
         let now = self.nodes[n].now(self.t);
         let Some(daemon) = &mut self.nodes[n].daemon else { return };
         if !daemon.may_send(link, now) {
             return;
         }
-        let Some(frame) = daemon.codec.encode(beat) else {
+        let Some(mut frame) = daemon.codec.encode(beat) else {
             return self.broken("Bounded", n, "a heartbeat is too long for a frame");
         };
+        if daemon.newer {
+            frame = newer(&daemon.codec, &frame);
+        }
+        let later = daemon.newer;
         if let Some(baud) = self.net.serial(l) {
             daemon.busy(link, now + line_time(frame.len(), baud));
+        }
+        self.count_frame(n, l);
+        if later {
+            self.said_later(n, beat, &frame);
         }
         let claim = self.check_said(n, beat);
         if self.options.has(crate::options::Fault::Replay) {
             self.net.record(self.t, l, n, &frame);
         }
         for to in (0..self.nodes.len()).filter(|to| *to != n) {
+            if !self.options.joins(l, n, to) {
+                continue;
+            }
             for delivery in self.net.send(&mut self.rng, self.t, (l, n, to), &frame) {
                 self.deliver(l, n, delivery);
             }
         }
         if claim {
             self.border(n, Border::ClaimSaid);
+        }
+    }
+
+    fn said_later(&mut self, n: usize, beat: &Heartbeat, frame: &[u8]) {
+        self.cover.hit("frame of a later version");
+        if !is_understood(frame, beat, self.nodes.len()) {
+            self.broken("Understood", n, &format!("a later version's frame: {beat:?}"));
         }
     }
 
@@ -116,6 +138,7 @@ impl World {
 
     fn persist(&mut self, n: usize, ticket: u64, record: &Record) {
         let border = self.check_record(n, record);
+        self.check_write(n, record);
         let t = self.t;
         let disk = &mut self.nodes[n].disk;
         disk.begin(record);

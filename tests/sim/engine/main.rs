@@ -1,6 +1,7 @@
 //! The simulator: many seeds on all cores, or one seed with its whole trace.
 
 mod borders;
+mod bounds;
 mod checks;
 mod clock;
 mod cover;
@@ -8,10 +9,12 @@ mod disk;
 mod hands;
 mod jobs;
 mod net;
+mod newer;
 mod node;
 mod operator;
 mod options;
 mod proofs;
+mod reload;
 mod rng;
 mod rules;
 mod run;

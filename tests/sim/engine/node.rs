@@ -6,7 +6,8 @@ use crate::disk::Disk;
 use crate::options::Options;
 use crate::systemd::Units;
 use hafailover::core::heartbeat::{Echo, Heartbeat};
-use hafailover::core::name::{BootId, Epoch, LinkId, NodeId, Session};
+use hafailover::core::name::{BootId, Epoch, GroupName, LinkId, NodeId, Session};
+use hafailover::core::policy::Policy;
 use hafailover::core::time::Instant;
 use hafailover::core::{Action, Boot, Core, Event, Observation};
 use hafailover::wire::keys::Keys;
@@ -37,6 +38,12 @@ pub struct Node {
     pub woke: u64,
     /// Its clock stood still at some time.
     pub paused: bool,
+    /// Its clock showed time that did not pass.
+    pub jumped: bool,
+    /// Its files, where somebody changed them.
+    pub files: Option<Policy>,
+    /// A later version is installed.
+    pub newer: bool,
     /// What it had lived through then.
     pub lived_at_waking: u64,
 }
@@ -54,6 +61,11 @@ pub struct Daemon {
     /// Members that a person stopped, as the io layer remembers them, are in `Units`.
     pub timer: u64,
     pub requests: u64,
+    /// As it read them last.
+    pub files: Policy,
+    /// The fingerprint by which each group is known.
+    pub knows: BTreeMap<GroupName, u32>,
+    pub newer: bool,
 }
 
 /// What the daemon's hands are doing with one group.
@@ -94,6 +106,9 @@ impl Node {
             stall_began: None,
             woke: 0,
             paused: false,
+            jumped: false,
+            files: None,
+            newer: false,
             lived_at_waking: 0,
         }
         .bare(options)
@@ -139,7 +154,7 @@ impl Daemon {
         let boot = Boot { session, boot, record: node.disk.read() };
         let (core, actions) = Core::new(node.now(t), boot, options.policy(node.me));
         let keys = Keys::of(&[(1, [7; 32])], 1);
-        let daemon = Daemon {
+        let mut daemon = Daemon {
             core,
             codec: Codec::new("sim", &names, NodeId(node.me as u8), session, keys),
             session,
@@ -151,8 +166,17 @@ impl Daemon {
             last_seen: BTreeMap::new(),
             timer: 0,
             requests: 0,
+            files: options.policy(node.me),
+            knows: BTreeMap::new(),
+            newer: node.newer,
         };
+        daemon.learn();
         (daemon, actions)
+    }
+
+    pub fn learn(&mut self) {
+        let groups = self.files.groups.iter();
+        self.knows.extend(groups.map(|(name, group)| (name.clone(), group.fingerprint)));
     }
 
     /// As `daemon::parts::Parts::send`: a serial line that is still busy takes nothing.

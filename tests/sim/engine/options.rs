@@ -1,9 +1,10 @@
 //! What one seed chooses before its run: the cluster, its settings, the world's quality, faults.
 
 use crate::rng::{MS, Rng};
-use hafailover::core::name::{GroupName, NodeId};
+use hafailover::core::name::{GroupName, LinkId, NodeId};
 use hafailover::core::policy::{Failback, GroupPolicy, OnLost, OnSilence, Policy, Safety, Timing};
 use hafailover::core::time::Duration;
+use std::collections::BTreeMap;
 use std::fmt;
 
 #[derive(Clone, Debug)]
@@ -26,6 +27,10 @@ pub struct Options {
     /// Permille of jobs that fail, hang, or end without effect.
     pub jobs: u64,
     pub safety_phase: u64,
+    /// Two versions of the wire format, node by node.
+    pub upgrade: bool,
+    /// Files change while the daemons run.
+    pub edits: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -34,6 +39,8 @@ pub struct LinkOptions {
     pub loss: u64,
     pub twice: u64,
     pub slow: u64,
+    /// Of a line among three nodes: whom it joins.
+    pub ends: Option<(NodeId, NodeId)>,
 }
 
 #[derive(Clone, Debug)]
@@ -114,7 +121,7 @@ impl Options {
         let mut faults: Vec<Fault> = (0..count).map(|_| rng.pick(&Fault::ALL)).collect();
         faults.sort();
         faults.dedup();
-        Options {
+        let mut options = Options {
             seed,
             nodes,
             links: links(rng, nodes),
@@ -140,6 +147,45 @@ impl Options {
             asks: rng.pick(&[700, 2500, 6000, 1_000_000]) * MS,
             jobs: rng.pick(&[0, 0, 30, 200]),
             safety_phase: rng.ms(6000, 20_000),
+            upgrade: false,
+            edits: false,
+        };
+        options.draw_more();
+        options.quicken_lines();
+        options
+    }
+
+    /// What came later is drawn apart, so that a seed without it is the run that it was.
+    fn draw_more(&mut self) {
+        let mut rng = Rng::new(self.seed ^ 0x00AD_D0F1);
+        self.upgrade = rng.chance(150);
+        self.edits = rng.chance(150);
+        if self.nodes == 3 && rng.chance(300) {
+            self.links.truncate(1);
+            for ends in [(0, 1), (1, 2), (0, 2)] {
+                let ends = Some((NodeId(ends.0), NodeId(ends.1)));
+                let (loss, twice, slow) = (0, 0, 0);
+                self.links.push(LinkOptions { baud: Some(115_200), loss, twice, slow, ends });
+            }
+        }
+    }
+
+    /// Whether the link leads from one to the other.
+    pub fn joins(&self, link: usize, a: usize, b: usize) -> bool {
+        let (a, b) = (NodeId(a as u8), NodeId(b as u8));
+        self.links[link].ends.is_none_or(|ends| ends == (a, b) || ends == (b, a))
+    }
+
+    pub fn links_to(&self, a: usize, b: usize) -> usize {
+        (0..self.links.len()).filter(|link| self.joins(*link, a, b)).count()
+    }
+
+    /// As `check` advises: a heartbeat passes in less than the time between two.
+    fn quicken_lines(&mut self) {
+        if self.groups.len() > 2 || self.timing.keepalive < Duration::from_millis(150) {
+            for baud in self.links.iter_mut().filter_map(|link| link.baud.as_mut()) {
+                *baud = 115_200;
+            }
         }
     }
 
@@ -149,12 +195,17 @@ impl Options {
             me: NodeId(me as u8),
             nodes: (1..=self.nodes).map(|n| format!("n{n}")).collect(),
             links: (0..self.links.len()).map(|l| format!("link{l}")).collect(),
-            lines: std::collections::BTreeMap::new(),
+            lines: self.lines(),
             timing: self.timing.clone(),
             safety: self.safety.clone(),
             fingerprint: 1,
             groups: self.groups.iter().map(group).collect(),
         }
+    }
+
+    fn lines(&self) -> BTreeMap<LinkId, (NodeId, NodeId)> {
+        let links = self.links.iter().enumerate();
+        links.filter_map(|(l, link)| Some((LinkId(l as u8), link.ends?))).collect()
     }
 
     pub fn deadtime(&self) -> u64 {
@@ -183,6 +234,7 @@ fn links(rng: &mut Rng, nodes: usize) -> Vec<LinkOptions> {
         loss: rng.pick(&[0, 0, 0, 20, 150]),
         twice: rng.pick(&[0, 0, 50]),
         slow: rng.pick(&[0, 0, 100]),
+        ends: None,
     };
     (0..count).map(|n| link(n, rng)).collect()
 }
@@ -254,8 +306,8 @@ impl fmt::Display for Options {
         }
         write!(
             f,
-            "  faults {:?}, at borders {} of 1000, jobs {} of 1000",
-            self.faults, self.border, self.jobs
+            "  faults {:?}, at borders {} of 1000, jobs {} of 1000, two versions {}, edits {}",
+            self.faults, self.border, self.jobs, self.upgrade, self.edits
         )
     }
 }

@@ -44,6 +44,12 @@ impl World {
         Some(self.nodes[n].lived(self.t).saturating_sub(self.contact(n, m).last()?))
     }
 
+    /// The same by frames only that must have counted: others may have, when clocks differ.
+    fn surely_silent_for(&self, n: usize, m: usize) -> Option<u64> {
+        let last = self.contact(n, m).sure.values().max()?;
+        Some(self.nodes[n].lived(self.t).saturating_sub(*last))
+    }
+
     fn wrong_promise(
         &self,
         n: usize,
@@ -56,6 +62,10 @@ impl World {
         let Some(report) = report else { return Some("it never reported the group".into()) };
         if report.held != Held::No {
             return Some("it was last heard holding it".into());
+        }
+        let known = self.knows(n, g);
+        if known.is_some_and(|known| known != report.fingerprint) && kind == "Promise" {
+            return Some("it knows the group differently".into());
         }
         if self.contact(n, m).sent < self.nodes[n].woke && kind == "Promise" {
             return Some("it was not heard since this node woke from a stall".into());
@@ -71,7 +81,7 @@ impl World {
     fn wrong_silence(&self, n: usize, m: usize, g: usize) -> Option<String> {
         let deadtime = self.options.deadtime();
         let safety = &self.options.safety;
-        let Some(silent) = self.silent_for(n, m) else { return Some("never heard".into()) };
+        let Some(silent) = self.surely_silent_for(n, m) else { return Some("never heard".into()) };
         let lived = self.nodes[n].lived(self.t);
         let near = self.contact(n, m).near.map_or(u64::MAX, |at| lived.saturating_sub(at));
         let awake = lived - self.nodes[n].lived_at_waking.min(lived);
@@ -91,7 +101,8 @@ impl World {
         };
         let up = up(&contact.links).max(up(&contact.sure));
         let sure = !self.nodes[n].paused;
-        if sure && self.options.links.len() > 1 && safety.last_link == OnSilence::Hold && up < 2 {
+        if sure && self.options.links_to(n, m) > 1 && safety.last_link == OnSilence::Hold && up < 2
+        {
             let links = &contact.links;
             return Some(format!("only one link was left: {links:?} of {}", lived / 1_000_000));
         }
@@ -135,7 +146,8 @@ impl World {
             let hears = self.contact(n, k).beat.as_ref().is_some_and(|b| {
                 b.echoes.iter().any(|e| e.peer == NodeId(m as u8) && e.links.0 != 0)
             });
-            if silent < deadtime / 2 && hears {
+            let sure = self.surely_silent_for(n, k).is_some_and(|silent| silent < deadtime / 2);
+            if sure && hears {
                 return Some(format!("n{} still hears it", k + 1));
             }
         }

@@ -41,6 +41,10 @@ pub struct Rules {
     pub last_job: Vec<u64>,
     pub jobs: Vec<u64>,
     pub two: Vec<bool>,
+    /// Groups that did not change, while files are read again.
+    pub unchanged: BTreeSet<usize>,
+    /// By node and link: the second, and the frames sent in it.
+    pub frames: BTreeMap<(usize, usize), (u64, u32)>,
 }
 
 /// What one node has of another, as the wire brought it.
@@ -52,8 +56,8 @@ pub struct Contact {
     /// The same without frames of which it is not sure that they counted.
     pub sure: BTreeMap<u8, u64>,
     pub beat: Option<Heartbeat>,
-    /// The newest of a life that was not yet believed beside the one that is.
-    pub rival: Option<Heartbeat>,
+    /// When the newest frame was sent of a life that was not yet believed beside the one that is.
+    pub rival: Option<u64>,
     /// When this life took the place of one that had not said that it goes.
     pub crashed: Option<u64>,
     /// When a frame came that was not long under way.
@@ -96,6 +100,8 @@ impl Rules {
             last_job: vec![0; g],
             jobs: vec![0; g],
             two: vec![false; g],
+            unchanged: BTreeSet::new(),
+            frames: BTreeMap::new(),
         }
     }
 

@@ -39,6 +39,7 @@ pub fn run(seed: u64, keep: bool) -> Outcome {
     }
     if world.rules.broken.is_none() {
         unanswered(&mut world);
+        world.check_size();
     }
     Outcome {
         broken: world.rules.broken.take(),
@@ -51,6 +52,9 @@ pub fn run(seed: u64, keep: bool) -> Outcome {
 }
 
 fn storm(world: &mut World) {
+    if world.options.links.iter().any(|link| link.ends.is_some()) {
+        world.cover.hit("serial lines among three nodes");
+    }
     let together = world.rng.chance(800);
     for n in 0..world.nodes.len() {
         let spread = if together { 300 } else { 6000 };
@@ -65,6 +69,9 @@ fn storm(world: &mut World) {
     let (fault, ask) = (world.rng.range(0, gap), world.rng.range(0, asks));
     world.later(fault, Next::Fault);
     world.later(ask, Next::Ask);
+    if world.options.edits {
+        world.later(fault / 2, Next::Edit);
+    }
     let end = start + world.options.safety_phase;
     world.run(end);
 }
@@ -72,21 +79,23 @@ fn storm(world: &mut World) {
 /// Faults stop, machines come back, people take back what they asked for.
 fn calm(world: &mut World) {
     world.quiet = true;
+    let asleep = world.nodes.iter().map(|n| n.frozen.max(n.daemon_frozen)).max();
+    world.run(asleep.unwrap_or_default());
     world.net.heal();
     let t = world.t;
     for n in 0..world.nodes.len() {
         let node = &mut world.nodes[n];
-        node.frozen = node.frozen.min(t + 50 * MS);
-        node.daemon_frozen = node.daemon_frozen.min(t + 50 * MS);
+        node.files = None;
         (node.disk.full_until, node.disk.slow_until) = (0, 0);
         node.units.iter_mut().for_each(|u| u.no_carrier = false);
         world.note(n, "CALM");
-        world.at(t + 50 * MS, Next::Thaw { node: n });
         world.at(t + 100 * MS, Next::Power { node: n });
         let boot = world.nodes[n].boots;
         if world.nodes[n].on {
             world.at(t + 200 * MS, Next::Daemon { node: n, boot });
         }
+        let life = world.nodes[n].life;
+        world.at(t + 10 * MS, Next::Reload { node: n, life });
         by_hand_again(world, n);
     }
     let held: Vec<bool> = (0..world.options.groups.len())
@@ -229,7 +238,7 @@ fn armed(world: &World, n: usize) -> bool {
         let Some(core) = world.core(m) else { return false };
         let view = core.view(world.nodes[m].now(world.t));
         view.nodes[n].presence == Presence::Alive
-            && world.usable_links(m, n) == world.options.links.len()
+            && world.usable_links(m, n) == world.options.links_to(m, n)
     })
 }
 

@@ -55,6 +55,8 @@ pub enum Next {
     Carrier { node: usize, boot: u64, group: usize },
     Fault,
     Ask,
+    Edit,
+    Reload { node: usize, life: u64 },
 }
 
 impl Next {
@@ -66,6 +68,7 @@ impl Next {
             | Next::Tell { node, .. }
             | Next::Step { node, .. }
             | Next::Look { node, .. }
+            | Next::Reload { node, .. }
             | Next::Written { node, .. }
             | Next::Unit { node, .. }
             | Next::Gone { node, .. }
@@ -76,6 +79,7 @@ impl Next {
             | Next::Off { .. }
             | Next::Tuesday { .. }
             | Next::Fault
+            | Next::Edit
             | Next::Ask => None,
         }
     }
@@ -89,6 +93,7 @@ impl Next {
                 | Next::Tell { .. }
                 | Next::Step { .. }
                 | Next::Look { .. }
+                | Next::Reload { .. }
         )
     }
 }
@@ -176,7 +181,12 @@ impl World {
             Next::Written { node, life, ticket, good } if self.nodes[node].life == life => {
                 self.written(node, ticket, good);
             }
-            Next::Tell { .. } | Next::Step { .. } | Next::Look { .. } | Next::Written { .. } => {}
+            Next::Reload { node, life } if self.nodes[node].life == life => self.reload(node),
+            Next::Tell { .. }
+            | Next::Step { .. }
+            | Next::Look { .. }
+            | Next::Reload { .. }
+            | Next::Written { .. } => {}
             Next::Unit { node, boot, group, unit, job, to } => {
                 self.unit_done(node, boot, group, unit, job, to);
             }
@@ -193,6 +203,7 @@ impl World {
             Next::Carrier { node, boot, group } => self.carrier_back(node, boot, group),
             Next::Fault => self.background(),
             Next::Ask => self.operator(),
+            Next::Edit => self.edit(),
         }
     }
 
@@ -313,6 +324,7 @@ impl World {
         node.life += 1;
         // The session is random; late in the alphabet or early means nothing.
         let session = self.rng.next() | 1;
+        self.upgrade(n);
         let (daemon, actions) = Daemon::start(&self.nodes[n], &self.options, self.t, session);
         self.nodes[n].daemon = Some(daemon);
         self.began(n);
@@ -325,7 +337,22 @@ impl World {
             self.later(after, Next::Tell { node: n, life, event });
         }
         self.perform(n, actions);
+        if let Some(policy) = self.nodes[n].files.clone() {
+            if let Some(daemon) = &mut self.nodes[n].daemon {
+                daemon.files = policy.clone();
+                daemon.learn();
+            }
+            self.happen_to(n, Event::Reconfigured { policy: Box::new(policy) });
+        }
         self.arm(n);
+    }
+
+    /// Another version of the package may be there when the daemon starts.
+    fn upgrade(&mut self, n: usize) {
+        if self.options.upgrade && self.rng.chance(400) {
+            self.nodes[n].newer ^= true;
+            self.cover.hit("other version after a restart");
+        }
     }
 
     /// The daemon is gone; its machine and what runs there stay.

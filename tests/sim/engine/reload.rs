@@ -1,0 +1,101 @@
+//! The files of one node change while its daemon runs, and are put back: a group is disabled,
+//! known differently, listed in another order; the heartbeat comes faster.
+
+use crate::world::{Next, World};
+use hafailover::core::name::GroupName;
+use hafailover::core::policy::Failback;
+use hafailover::core::{Action, Event};
+
+impl World {
+    /// Somebody edits the files of a node and says `systemctl reload`, now and then.
+    pub fn edit(&mut self) {
+        if self.quiet {
+            return;
+        }
+        let after = self.rng.range(self.options.gap / 2, self.options.gap * 2);
+        self.later(after, Next::Edit);
+        let n = self.rng.below(self.nodes.len());
+        self.edit_of(n);
+    }
+
+    pub fn edit_of(&mut self, n: usize) {
+        let mut policy = self.options.policy(n);
+        let g = self.rng.below(self.options.groups.len());
+        let name = self.options.groups[g].name.clone();
+        let group = policy.groups.get_mut(&name).expect("a known group");
+        let words = match self.rng.below(5) {
+            0 => "as they were",
+            1 => {
+                policy.groups.remove(&name);
+                "a group is disabled"
+            }
+            2 => {
+                group.fingerprint = 8;
+                group.failback = match group.failback {
+                    Failback::No => Failback::Yes,
+                    Failback::Yes | Failback::After(_) => Failback::No,
+                };
+                "a group has other settings"
+            }
+            3 => {
+                group.fingerprint = 9;
+                group.nodes.reverse();
+                "a group prefers another node"
+            }
+            _ => {
+                policy.timing.keepalive = policy.timing.keepalive * 3 / 4;
+                policy.timing.warntime = policy.timing.warntime * 3 / 4;
+                policy.fingerprint = 2;
+                "heartbeats come faster"
+            }
+        };
+        self.note(n, &format!("FILES {words} ({name})"));
+        self.cover.hit(words);
+        self.nodes[n].files = Some(policy);
+        self.later(0, Next::Reload { node: n, life: self.nodes[n].life });
+    }
+
+    /// For a group that did not change no job is issued.
+    pub fn reload(&mut self, n: usize) {
+        if self.nodes[n].daemon.is_none() {
+            return;
+        }
+        self.happen_to(n, Event::Wake);
+        let new = self.nodes[n].files.clone().unwrap_or_else(|| self.options.policy(n));
+        let due = self.due(n);
+        let Some(daemon) = &mut self.nodes[n].daemon else { return };
+        let old = std::mem::replace(&mut daemon.files, new.clone());
+        daemon.learn();
+        let same = |g: &usize| {
+            let name = &self.options.groups[*g].name;
+            old.groups.get(name) == new.groups.get(name) && !due.contains(name)
+        };
+        self.rules.unchanged = (0..self.options.groups.len()).filter(same).collect();
+        self.cover.hit("files read again");
+        self.happen_to(n, Event::Reconfigured { policy: Box::new(new) });
+        self.rules.unchanged.clear();
+        self.arm(n);
+    }
+
+    /// What time alone brings at the next wake-up may as well come now.
+    fn due(&self, n: usize) -> Vec<GroupName> {
+        let Some(mut core) = self.core(n).cloned() else { return Vec::new() };
+        let actions = core.handle(core.next_wake(), Event::Wake);
+        let job = |action| match action {
+            Action::Start { group, .. } | Action::Stop { group, .. } => Some(group),
+            _ => None,
+        };
+        actions.into_iter().filter_map(job).collect()
+    }
+
+    pub fn check_reload(&mut self, n: usize, g: usize) {
+        if self.rules.unchanged.contains(&g) {
+            self.broken("HandsOff", n, &format!("g{g}: a job, and nothing of it was changed"));
+        }
+    }
+
+    /// What a node knows of a group; one that is disabled stays known as it was.
+    pub fn knows(&self, n: usize, g: usize) -> Option<u32> {
+        self.nodes[n].daemon.as_ref()?.knows.get(&self.options.groups[g].name).copied()
+    }
+}
