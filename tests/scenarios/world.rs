@@ -255,7 +255,10 @@ impl World {
                     let node = &mut self.nodes[n];
                     let result = match node.full {
                         true => Err("no space left on device".to_string()),
-                        false => Ok(node.disk = Some(*record)),
+                        false => {
+                            node.disk = Some(*record);
+                            Ok(())
+                        }
                     };
                     let takes = node.disk_takes.unwrap_or(DISK);
                     self.later(n, takes, Event::Persisted { ticket, result });
