@@ -105,7 +105,8 @@ fn node_lines(out: &mut String, node: &NodeView) {
     let moods = [
         (node.standby, "standby"),
         (node.mood.starting, "starting"),
-        (node.mood.leaving, "leaving"),
+        (node.mood.guarding, "its daemon is lost"),
+        (node.mood.leaving && !node.mood.guarding, "leaving"),
         (node.mood.restarting.is_some(), "restarting"),
         (node.mood.amnesiac, "has lost its state"),
         (node.mood.doubting, "stalled"),

@@ -107,6 +107,7 @@ impl Core {
                 .then_some(self.policy.timing.restart_bound),
             amnesiac: !self.store.durable.known,
             doubting: self.doubt.is_some(),
+            guarding: false,
             guard_bound: (safety.on_lost == OnLost::Reboot).then_some(safety.guard_bound),
         }
     }

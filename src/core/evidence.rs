@@ -16,7 +16,8 @@ use std::fmt;
 pub enum Evidence {
     /// The peer is alive, does not hold the group and promised this claim.
     Promise,
-    /// The peer released it and named us; or it left the cluster holding nothing.
+    /// The peer released it and named us; or it left the cluster holding nothing; or the guard of
+    /// its lost daemon has stopped it.
     Released,
     /// The peer was powered off, or cut from the storage, after its last sign of life.
     Fenced,
@@ -79,6 +80,9 @@ pub fn against(
 ) -> Result<Evidence, Missing> {
     let state = world.peer(peer);
     let name = world.name(peer);
+    if world.heard(peer) && guarded(world, group, state) {
+        return Ok(Evidence::Released);
+    }
     match world.presence(peer) {
         Presence::This => unreachable!("no node gathers evidence against itself"),
         Presence::Alive => alive(world, group, state, claim, name),
@@ -90,6 +94,14 @@ pub fn against(
         Presence::Silent => silent(world, group, peer),
         Presence::Unseen => unseen(world, peer),
     }
+}
+
+/// Its daemon is lost, and its guard has verified the stop. A guard starts nothing, so there is no
+/// promise to wait for; the daemon after it needs ours.
+fn guarded(world: &World, group: &GroupName, peer: &Peer) -> bool {
+    let ours = world.group(group).policy.fingerprint;
+    let stopped = |r: &GroupReport| r.held == Held::No && r.fingerprint == ours;
+    peer.mood.guarding && peer.reports.get(group).is_some_and(stopped)
 }
 
 fn alive(
@@ -112,6 +124,9 @@ fn alive(
         ));
     };
     match report.held {
+        Held::Yes if peer.mood.guarding => {
+            return barred(format!("the daemon of {name} is lost, and its guard still stops it"));
+        }
         Held::Yes => return barred(format!("{name} holds it ({})", phase_word(report.phase))),
         Held::Unknown if report.unfit == Some(Unfit::Stray) => {
             return barred(format!(
@@ -228,6 +243,9 @@ fn bound_left(
     let cared = report.is_some_and(|r| r.wish.value.maintenance);
     let going = peer.mood.leaving || peer.mood.shutting_down || world.wishes.maintenance.value;
     let last = match peer.has_newer_life() {
+        false if held && peer.mood.guarding => {
+            "its daemon is lost, and its guard fell silent before it had stopped it"
+        }
         true => "a new life of its daemon began and fell silent before it was believed",
         false if held && (ending || going || cared) => {
             "it was last heard stopping, leaving or in maintenance while it held it"

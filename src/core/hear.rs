@@ -128,9 +128,14 @@ impl Core {
             if presence != Presence::Late {
                 peer.told.alive = presence == Presence::Alive;
             }
+            let lost = peer.mood.guarding && presence != Presence::Silent;
             let told_going = std::mem::replace(&mut peer.told.going, going);
-            if going && !told_going {
-                let words = match peer.mood.restarting {
+            let told_lost = std::mem::replace(&mut peer.told.lost, lost);
+            if lost && !told_lost {
+                let words = "its daemon is lost; its guard stops its groups and says when";
+                self.say(Saying::new(What::PeerLost, words).peer(id));
+            } else if going && !told_going && !lost {
+                let words = match self.peers[&id].mood.restarting {
                     Some(_) => "its daemon restarts; its groups run on",
                     None => "its daemon leaves; it gives its groups away",
                 };

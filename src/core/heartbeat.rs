@@ -47,6 +47,8 @@ pub struct Mood {
     pub amnesiac: bool,
     /// Its own loop stalled for so long that it must learn first what it missed.
     pub doubting: bool,
+    /// This is no daemon: the daemon is lost, and its guard stops what it held.
+    pub guarding: bool,
     /// How long after its last sign of life its guard chain has surely ended (verified stopped
     /// or reset); `None`: nothing is promised about that.
     pub guard_bound: Option<Duration>,

@@ -14,6 +14,7 @@ mod double;
 mod event;
 mod evidence;
 mod group;
+mod guard;
 mod hear;
 pub mod heartbeat;
 mod jobs;
@@ -37,6 +38,7 @@ pub use event::{
     Terminate, member_words,
 };
 pub use evidence::Evidence;
+pub use guard::{Guard, Lost};
 
 use ask::Asked;
 use detector::{Lived, Pulse};

@@ -77,6 +77,7 @@ pub struct Told {
     /// Groups of which its members' files say something else.
     pub texts: BTreeSet<GroupName>,
     pub going: bool,
+    pub lost: bool,
     pub double: Option<Session>,
 }
 

@@ -114,6 +114,8 @@ sayings! {
     PeerDeaf, "peer-deaf", Warning;
     /// A peer said that it leaves, shuts down or restarts.
     PeerLeaving, "peer-leaving", Notice;
+    /// A peer's daemon is lost, and its guard stops its groups.
+    PeerLost, "peer-lost", Error;
     /// A peer runs other settings than we.
     PeerDiffers, "peer-differs", Warning;
     /// A peer has other files for the members of a group; it bars nothing.

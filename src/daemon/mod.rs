@@ -17,7 +17,7 @@ pub mod setup;
 use crate::config::accepted;
 use crate::config::target::Wrong;
 use crate::core::heartbeat::Held;
-use crate::core::name::{BootId, Session};
+use crate::core::name::BootId;
 use crate::core::say::{Saying, What};
 use crate::core::time::Instant;
 use crate::core::{Boot, Core, Event};
@@ -129,7 +129,7 @@ impl Daemon {
         let (load, loaded) = mpsc::channel(4);
         let settings = &setup.settings;
         let nodes: Vec<String> = settings.nodes.iter().map(|n| n.name.clone()).collect();
-        let session = Session(random()?.max(1));
+        let session = setup::session()?;
         let boot = Boot { session, boot: BootId(token::boot()), record };
         let (mut core, actions) = Core::new(clock::now(), boot, all.policy());
         let mut parts = Parts {
@@ -402,10 +402,4 @@ impl Daemon {
         self.happen(Event::Reconfigured { policy: Box::new(self.setup.policy()) });
         Ok("the configuration was read again".into())
     }
-}
-
-fn random() -> std::io::Result<u64> {
-    let mut bytes = [0; 8];
-    getrandom::fill(&mut bytes).map_err(|e| std::io::Error::other(e.to_string()))?;
-    Ok(u64::from_be_bytes(bytes))
 }

@@ -5,7 +5,7 @@ use crate::config::accepted::{self, Accepted};
 use crate::config::settings::{GroupSettings, Settings};
 use crate::config::target::{self, Wrong};
 use crate::config::{self, load};
-use crate::core::name::GroupName;
+use crate::core::name::{GroupName, Session};
 use crate::core::policy::Policy;
 use crate::io::systemd::Managed;
 use crate::io::token;
@@ -159,6 +159,13 @@ impl Setup {
         let managed = |g: &GroupSettings| Managed { hard: g.hard.clone(), soft: g.soft.clone() };
         self.groups.iter().map(|(name, group)| (name.clone(), managed(group))).collect()
     }
+}
+
+/// A session that no daemon ever had.
+pub fn session() -> std::io::Result<Session> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).map_err(|e| std::io::Error::other(e.to_string()))?;
+    Ok(Session(u64::from_be_bytes(bytes).max(1)))
 }
 
 pub fn hostname() -> String {

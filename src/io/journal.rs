@@ -162,6 +162,7 @@ pub fn text(saying: &Saying, names: &Names) -> String {
         What::PeerSilent => format!("{peer} is silent"),
         What::PeerDeaf => format!("{peer} is deaf"),
         What::PeerLeaving => format!("{peer} leaves"),
+        What::PeerLost => format!("The daemon of {peer} is lost"),
         What::PeerDiffers => format!("{peer} has other settings"),
         What::MembersDiffer => format!("{group} has other files of its members on {peer}"),
         What::MembersAgree => format!("{group} has the same files of its members on {peer}"),

@@ -96,8 +96,9 @@ pub fn read(bytes: &[u8], head: Head, roster: &Roster) -> Option<Heartbeat> {
 }
 
 fn write_mood(w: &mut Writer, mood: &Mood) {
-    let bits = [mood.starting, mood.leaving, mood.shutting_down, mood.amnesiac, mood.doubting];
-    w.u8(bits.iter().enumerate().map(|(n, b)| u8::from(*b) << n).sum());
+    let last = [mood.amnesiac, mood.doubting, mood.guarding];
+    let bits = [mood.starting, mood.leaving, mood.shutting_down].into_iter().chain(last);
+    w.u8(bits.enumerate().map(|(n, b)| u8::from(b) << n).sum());
     w.option(mood.restarting, Writer::duration);
     w.option(mood.guard_bound, Writer::duration);
 }
@@ -110,6 +111,7 @@ fn read_mood(r: &mut Reader) -> Option<Mood> {
         shutting_down: bits & 4 != 0,
         amnesiac: bits & 8 != 0,
         doubting: bits & 16 != 0,
+        guarding: bits & 32 != 0,
         restarting: r.option(Reader::duration)?,
         guard_bound: r.option(Reader::duration)?,
     })

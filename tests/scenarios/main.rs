@@ -173,6 +173,12 @@ fn command(world: &mut World, words: &[&str]) {
         ["kill-daemon", n] => world.kill_daemon(world.node(n)),
         ["disk", n, what @ ..] => disk(world, n, what),
         ["disable" | "enable" | "differ" | "reload", n, g] => reload(world, words[0], n, g),
+        ["lose-daemon", n] => world.lose_daemon(world.node(n)),
+        ["guard-stops", n, g] => world.guard_stops(world.node(n), &group(g)),
+        ["guard-ends", n] => {
+            let n = world.node(n);
+            world.nodes[n].guard = None;
+        }
         ["lose-disk", n] => {
             let n = world.node(n);
             world.nodes[n].disk = None;

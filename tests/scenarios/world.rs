@@ -8,7 +8,7 @@ use hafailover::core::record::Record;
 use hafailover::core::say::What;
 use hafailover::core::time::{Duration, Instant};
 use hafailover::core::{
-    Action, Boot, Core, Event, Member, MemberState, Observation, StartError, StopError,
+    Action, Boot, Core, Event, Guard, Lost, Member, MemberState, Observation, StartError, StopError,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -35,6 +35,8 @@ pub struct World {
 #[derive(Default)]
 pub struct Node {
     pub core: Option<Core>,
+    /// At work, because the daemon is lost.
+    pub guard: Option<Guard>,
     pub disk: Option<Record>,
     pub units: BTreeMap<GroupName, Units>,
     pub frozen: bool,
@@ -70,6 +72,13 @@ pub struct Units {
     /// What comes of a stop is not known.
     pub stop_lost: bool,
     pub no_carrier: bool,
+}
+
+impl Node {
+    fn next_wake(&self) -> Option<Instant> {
+        let core = self.core.as_ref().map(Core::next_wake);
+        core.or(self.guard.as_ref().map(Guard::next_wake))
+    }
 }
 
 impl World {
@@ -112,10 +121,45 @@ impl World {
 
     pub fn kill_daemon(&mut self, n: usize) {
         let node = &mut self.nodes[n];
-        node.core = None;
+        (node.core, node.guard) = (None, None);
         node.life += 1;
         node.jobs.clear();
         node.frozen = false;
+    }
+
+    /// systemd has given the daemon up, and its guard begins.
+    pub fn lose_daemon(&mut self, n: usize) {
+        self.kill_daemon(n);
+        let node = &mut self.nodes[n];
+        let held = |u: &Units| u.token.or(u.closed).is_some();
+        let held = node.units.iter().filter(|(_, u)| held(u)).map(|(g, _)| g.clone()).collect();
+        for units in node.units.values_mut() {
+            units.closed = units.token.take().or(units.closed);
+        }
+        let policy = self.policies[n].clone();
+        let ends = self.now + policy.safety.guard_bound;
+        let (session, boot) = (Session(100 * (n as u64 + 1) + node.life), BootId(node.boots));
+        let groups = policy.groups.keys().cloned().collect();
+        let lost = Lost { session, boot, ends, groups, held };
+        node.guard = Some(Guard::new(self.now, lost, policy));
+        self.guard_speaks(n);
+    }
+
+    pub fn guard_stops(&mut self, n: usize, group: &GroupName) {
+        let units = self.nodes[n].units.entry(group.clone()).or_default();
+        (units.running, units.dead, units.closed) = (false, false, None);
+        let now = self.now;
+        self.nodes[n].guard.as_mut().expect("at work").stopped(now, group);
+        self.guard_speaks(n);
+        self.check_owners();
+    }
+
+    fn guard_speaks(&mut self, n: usize) {
+        let now = self.now;
+        let Some(guard) = self.nodes[n].guard.as_mut() else { return };
+        for beat in guard.speak(now) {
+            self.send(n, beat.link, &beat);
+        }
     }
 
     pub fn thaw(&mut self, n: usize) {
@@ -175,7 +219,7 @@ impl World {
         loop {
             let wake = (0..self.nodes.len())
                 .filter(|n| !self.nodes[*n].frozen)
-                .filter_map(|n| Some((self.nodes[n].core.as_ref()?.next_wake(), n)))
+                .filter_map(|n| Some((self.nodes[n].next_wake()?, n)))
                 .min();
             let next = self.queue.first_key_value().map(|(k, _)| k.0);
             let at = wake.map(|w| w.0).into_iter().chain(next).min();
@@ -210,6 +254,11 @@ impl World {
             event => event,
         };
         let now = self.now;
+        if let (Some(guard), Event::Heard { link, heartbeat }) = (&mut self.nodes[n].guard, &event)
+        {
+            guard.hear(now, *link, heartbeat);
+        }
+        self.guard_speaks(n);
         let Some(core) = &mut self.nodes[n].core else { return };
         let actions = core.handle(now, event);
         self.perform(n, actions);

@@ -140,6 +140,24 @@ pub const FAULTS: &[Fault] = &[
         "false",
     ),
     fault(
+        "takes what a guard has not yet stopped",
+        "src/core/evidence.rs",
+        "let stopped = |r: &GroupReport| «r.held == Held::No» &&",
+        "true",
+    ),
+    fault(
+        "does not listen to a guard",
+        "src/core/hear.rs",
+        "let Some(peer) = «self.peers.get_mut(&beat.from)» else { return };\n        let before",
+        "self.peers.get_mut(&beat.from).filter(|_| !beat.mood.guarding)",
+    ),
+    fault(
+        "its guard says what it has not verified",
+        "src/core/guard.rs",
+        "let held = |g: &GroupName| «if lost.held.contains(g) { Held::Yes } else { Held::Unknown }»;",
+        "Held::No",
+    ),
+    fault(
         "does not wait for a restart",
         "src/core/evidence.rs",
         "&& «since < deadtime + bound + guard»\n    {",

@@ -41,12 +41,13 @@ impl Border {
 }
 
 /// Faults that suit a border.
-const SHARP: [Fault; 13] = [
+const SHARP: [Fault; 14] = [
     Fault::Freeze,
     Fault::FreezeDaemon,
     Fault::Pause,
     Fault::Suspend,
     Fault::Kill,
+    Fault::Lost,
     Fault::PowerOff,
     Fault::Cut,
     Fault::CutOneWay,
@@ -118,6 +119,7 @@ impl World {
                 self.arm(n);
             }
             Fault::Kill => self.kill(n),
+            Fault::Lost => self.lose_daemon(n),
             Fault::PowerOff => {
                 let off = self.rng.ms(300, 7000);
                 self.power_off(n, off);
@@ -214,6 +216,7 @@ impl World {
         let t = self.t;
         let node = &mut self.nodes[n];
         node.on = false;
+        (node.lost, node.guard) = (false, None);
         (node.frozen, node.stall_began) = (0, None);
         node.clock.go_on(t);
         let boots = node.boots;

@@ -101,17 +101,7 @@ impl World {
             self.said_later(n, beat, &frame);
         }
         let claim = self.check_said(n, beat);
-        if self.options.has(crate::options::Fault::Replay) {
-            self.net.record(self.t, l, n, &frame);
-        }
-        for to in (0..self.nodes.len()).filter(|to| *to != n) {
-            if !self.options.joins(l, n, to) {
-                continue;
-            }
-            for delivery in self.net.send(&mut self.rng, self.t, (l, n, to), &frame) {
-                self.deliver(l, n, delivery);
-            }
-        }
+        self.transmit(n, l, &frame);
         if claim {
             self.border(n, Border::ClaimSaid);
         }
@@ -121,6 +111,20 @@ impl World {
         self.cover.hit("frame of a later version");
         if !is_understood(frame, beat, self.nodes.len()) {
             self.broken("Understood", n, &format!("a later version's frame: {beat:?}"));
+        }
+    }
+
+    pub fn transmit(&mut self, n: usize, l: usize, frame: &[u8]) {
+        if self.options.has(crate::options::Fault::Replay) {
+            self.net.record(self.t, l, n, frame);
+        }
+        for to in (0..self.nodes.len()).filter(|to| *to != n) {
+            if !self.options.joins(l, n, to) {
+                continue;
+            }
+            for delivery in self.net.send(&mut self.rng, self.t, (l, n, to), frame) {
+                self.deliver(l, n, delivery);
+            }
         }
     }
 

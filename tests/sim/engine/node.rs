@@ -23,6 +23,9 @@ pub struct Node {
     pub life: u64,
     pub clock: Clock,
     pub daemon: Option<Daemon>,
+    /// The daemon will not come back by itself; and its guard, once it is at work.
+    pub lost: bool,
+    pub guard: Option<crate::guard::Work>,
     pub disk: Disk,
     pub units: Vec<Units>,
     pub frozen: u64,
@@ -96,6 +99,8 @@ impl Node {
             life: 0,
             clock: Clock::boot(0, 0, 0),
             daemon: None,
+            lost: false,
+            guard: None,
             disk: Disk::default(),
             units: Vec::new(),
             frozen: 0,

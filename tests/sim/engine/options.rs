@@ -60,6 +60,7 @@ pub enum Fault {
     Suspend,
     Jump,
     Kill,
+    Lost,
     PowerOff,
     Cut,
     CutOneWay,
@@ -79,13 +80,14 @@ pub enum Fault {
 }
 
 impl Fault {
-    pub const ALL: [Fault; 22] = [
+    pub const ALL: [Fault; 23] = [
         Fault::Freeze,
         Fault::FreezeDaemon,
         Fault::Pause,
         Fault::Suspend,
         Fault::Jump,
         Fault::Kill,
+        Fault::Lost,
         Fault::PowerOff,
         Fault::Cut,
         Fault::CutOneWay,
@@ -136,7 +138,7 @@ impl Options {
                 silence,
                 unseen,
                 last_link: hold(rng, 600),
-                on_lost: if rng.chance(200) { OnLost::Reboot } else { OnLost::Leave },
+                on_lost: if rng.chance(500) { OnLost::Reboot } else { OnLost::Leave },
                 guard_bound: ms(3000),
             },
             groups: (0..rng.pick(&[1, 1, 1, 2, 3, 4])).map(|g| group(rng, nodes, g)).collect(),

@@ -49,6 +49,7 @@ pub enum Next {
     Gone { node: usize, boot: u64, group: usize, unit: usize },
     Thaw { node: usize },
     Daemon { node: usize, boot: u64 },
+    Guard { node: usize, boot: u64 },
     Power { node: usize },
     Off { node: usize, boot: u64 },
     Tuesday { node: usize },
@@ -73,6 +74,7 @@ impl Next {
             | Next::Unit { node, .. }
             | Next::Gone { node, .. }
             | Next::Daemon { node, .. }
+            | Next::Guard { node, .. }
             | Next::Carrier { node, .. } => Some(*node),
             Next::Thaw { .. }
             | Next::Power { .. }
@@ -164,8 +166,11 @@ impl World {
                 self.frame(node, link, from, &bytes, sent, replay);
             }
             Next::Bytes { node, link, from, bytes, sent } => {
-                let Some(daemon) = &mut self.nodes[node].daemon else { return };
-                for frame in daemon.deframers.entry(link).or_default().push(&bytes) {
+                let Node { daemon, guard, .. } = &mut self.nodes[node];
+                let daemon = daemon.as_mut().map(|d| &mut d.deframers);
+                let guard = guard.as_mut().map(|g| &mut g.deframers);
+                let Some(deframers) = daemon.or(guard) else { return };
+                for frame in deframers.entry(link).or_default().push(&bytes) {
                     self.frame(node, link, from, &frame, sent, false);
                 }
             }
@@ -193,6 +198,7 @@ impl World {
             Next::Gone { node, boot, group, unit } => self.leftover_gone(node, boot, group, unit),
             Next::Thaw { node } => self.thaw(node),
             Next::Daemon { node, boot } => self.start_daemon(node, boot),
+            Next::Guard { node, boot } => self.guard(node, boot),
             Next::Power { node } => self.power_on(node),
             Next::Off { node, boot } if self.nodes[node].boots == boot => {
                 let off = self.rng.ms(300, 3000);
@@ -263,7 +269,9 @@ impl World {
         if replay {
             self.happen_to(n, Event::Wake);
         }
-        let Some(daemon) = &mut self.nodes[n].daemon else { return };
+        let Some(daemon) = &mut self.nodes[n].daemon else {
+            return self.guard_hears(n, link, bytes);
+        };
         match daemon.heard(n, link, bytes) {
             Ok((event, fresh)) => {
                 let Event::Heard { heartbeat, .. } = &event else {
@@ -318,7 +326,7 @@ impl World {
 
     pub fn start_daemon(&mut self, n: usize, boot: u64) {
         let node = &mut self.nodes[n];
-        if !node.on || node.boots != boot || node.daemon.is_some() {
+        if !node.on || node.boots != boot || node.daemon.is_some() || node.lost {
             return;
         }
         node.life += 1;

@@ -2,6 +2,9 @@
 //! verified, within a stated bound; what cannot be stopped ends, if so configured, in a forced
 //! reboot: another node counts on one or the other. All groups: also of one that is no longer
 //! enabled, and of one that nobody started for the cluster, the other node sees only the silence.
+//! What it does it says to the other nodes as it goes (`voice`).
+
+mod voice;
 
 use crate::config;
 use crate::config::accepted::{self, Accepted};
@@ -10,6 +13,7 @@ use crate::config::target;
 use crate::core::name::GroupName;
 use crate::core::policy::OnLost;
 use crate::core::say::{Saying, What};
+use crate::core::time::Instant;
 use crate::core::{Event, StopError};
 use crate::daemon::setup;
 use crate::io::journal::{self, Journal, Names};
@@ -21,12 +25,15 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::mpsc;
 use std::time::Duration;
+use voice::{Speech, Voice};
 
 /// Where the configuration cannot be read.
 const BOUND: Duration = Duration::from_secs(30);
 /// A disk that has not given the configuration after so long does not answer.
 const READ: Duration = Duration::from_secs(5);
 const FLUSH: Duration = Duration::from_millis(500);
+/// The last words and the reset are done within so long after the bound.
+const LAST: Duration = Duration::from_secs(1);
 
 /// Stop all groups because the daemon is lost (started by hafailover-lost.service).
 #[derive(Debug, clap::Args)]
@@ -38,6 +45,20 @@ struct Plan {
     bound: Duration,
     names: Names,
     managed: BTreeMap<GroupName, Managed>,
+    /// `None`: the settings or the keys cannot be read, so nothing is said to other nodes.
+    speech: Option<Speech>,
+}
+
+impl Plan {
+    fn blind() -> Plan {
+        Plan {
+            on_lost: OnLost::Reboot,
+            bound: BOUND,
+            names: Names::default(),
+            managed: BTreeMap::new(),
+            speech: None,
+        }
+    }
 }
 
 /// `None`: it could not be read in time.
@@ -62,12 +83,14 @@ fn read_plan() -> Plan {
     // Disabled while it ran: its file is still there.
     let others = token::list().into_iter().filter(|name| !known.contains(name));
     targets.extend(others.filter_map(|name| target::read(Path::new("/"), &name).ok()));
+    let speech = settings.as_ref().and_then(|s| Speech::read(s, &targets));
     let managed = |t: target::Target| (t.name, Managed { hard: t.hard, soft: t.soft });
     Plan {
         on_lost: settings.as_ref().map_or(OnLost::Reboot, |s| s.safety.on_lost),
         bound: settings.as_ref().map_or(BOUND, bound),
         names: names.unwrap_or_default(),
         managed: targets.into_iter().map(managed).collect(),
+        speech,
     }
 }
 
@@ -77,12 +100,7 @@ pub fn run(_args: Args) -> ExitCode {
     let _ = mlockall(MlockAllFlags::CURRENT);
     let plan = plan();
     let unread = plan.is_none();
-    let Plan { on_lost, bound, names, managed } = plan.unwrap_or_else(|| Plan {
-        on_lost: OnLost::Reboot,
-        bound: BOUND,
-        names: Names::default(),
-        managed: BTreeMap::new(),
-    });
+    let Plan { on_lost, bound, names, managed, speech } = plan.unwrap_or_else(Plan::blind);
     let journal = Journal::spawn(Path::new(journal::SOCKET), names).ok();
     let say = |what: What, group: &GroupName, words: String| {
         super::tell(format!("hafailover lost: {group}: {words}"));
@@ -91,13 +109,13 @@ pub fn run(_args: Args) -> ExitCode {
         }
     };
     let held = token::list();
+    let voice = speech.and_then(|s| s.begin(began + bound + LAST, managed.keys(), &held));
     for group in &held {
         let words = format!("the daemon is lost; it is stopped here within {} s", bound.as_secs());
         say(What::GuardStops, group, words);
     }
     super::tell("hafailover lost: all groups are stopped, also members that run without a token");
-    let left_of_it = bound.saturating_sub(clock::now().since(began));
-    let left = match stop_all(&held, managed, left_of_it) {
+    let left = match stop_all(&held, managed, began + bound, voice.as_ref()) {
         Ok(results) => results,
         Err(e) => {
             held.iter().map(|g| (g.clone(), format!("nothing could be asked: {e}"))).collect()
@@ -118,7 +136,10 @@ pub fn run(_args: Args) -> ExitCode {
         journal.flush(FLUSH);
     }
     match (left.is_empty(), on_lost) {
-        (true, _) => ExitCode::SUCCESS,
+        (true, _) => {
+            voice.into_iter().for_each(Voice::end);
+            ExitCode::SUCCESS
+        }
         (false, OnLost::Leave) => ExitCode::from(1),
         (false, OnLost::Reboot) => reset(),
     }
@@ -128,7 +149,8 @@ pub fn run(_args: Args) -> ExitCode {
 fn stop_all(
     held: &[GroupName],
     managed: BTreeMap<GroupName, Managed>,
-    bound: Duration,
+    until: Instant,
+    voice: Option<&Voice>,
 ) -> std::io::Result<BTreeMap<GroupName, String>> {
     let (sender, mut inbox) = tokio::sync::mpsc::channel(1024);
     let systemd = Systemd::spawn(sender)?;
@@ -142,13 +164,16 @@ fn stop_all(
     let mut waiting = groups;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let _ = tokio::time::timeout(bound, async {
+        let _ = tokio::time::timeout(until.since(clock::now()), async {
             while !waiting.is_empty() {
                 let Some(input) = inbox.recv().await else { return };
                 let Input::Event(Event::Stopped { group, result, .. }) = input else { continue };
                 waiting.remove(&group);
                 match result {
-                    Ok(()) => drop(left.remove(&group)),
+                    Ok(()) => {
+                        drop(left.remove(&group));
+                        voice.into_iter().for_each(|v| v.stopped(&group));
+                    }
                     Err(StopError::Unknown { .. }) if !held.contains(&group) => {
                         drop(left.remove(&group));
                     }
