@@ -175,18 +175,9 @@ fn command(world: &mut World, words: &[&str]) {
         ["disable" | "enable" | "differ" | "reload", n, g] => reload(world, words[0], n, g),
         ["lose-daemon", n] => world.lose_daemon(world.node(n)),
         ["guard-stops", n, g] => world.guard_stops(world.node(n), &group(g)),
-        ["guard-ends", n] => {
-            let n = world.node(n);
-            world.nodes[n].guard = None;
-        }
-        ["lose-disk", n] => {
-            let n = world.node(n);
-            world.nodes[n].disk = None;
-        }
-        ["freeze", n] => {
-            let n = world.node(n);
-            world.nodes[n].frozen = true;
-        }
+        ["guard-ends", n] => world.guard_ends(world.node(n)),
+        ["lose-disk", n] => world.at(n).disk = None,
+        ["freeze", n] => world.at(n).frozen = true,
         ["thaw", n] => world.thaw(world.node(n)),
         ["cut", link, from, to] => cut(world, link, from, to, true),
         ["heal", link, from, to] => cut(world, link, from, to, false),

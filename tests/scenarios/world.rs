@@ -154,6 +154,10 @@ impl World {
         self.check_owners();
     }
 
+    pub fn guard_ends(&mut self, n: usize) {
+        self.nodes[n].guard = None;
+    }
+
     fn guard_speaks(&mut self, n: usize) {
         let now = self.now;
         let Some(guard) = self.nodes[n].guard.as_mut() else { return };
@@ -395,6 +399,11 @@ impl World {
     pub fn node(&self, name: &str) -> usize {
         let number = name.strip_prefix('n').and_then(|n| n.parse::<usize>().ok());
         number.map(|n| n - 1).filter(|n| *n < self.nodes.len()).expect("a node of the scenario")
+    }
+
+    pub fn at(&mut self, name: &str) -> &mut Node {
+        let n = self.node(name);
+        &mut self.nodes[n]
     }
 
     pub fn id(&self, name: &str) -> NodeId {

@@ -154,7 +154,7 @@ pub const FAULTS: &[Fault] = &[
     fault(
         "its guard says what it has not verified",
         "src/core/guard.rs",
-        "let held = |g: &GroupName| «if lost.held.contains(g) { Held::Yes } else { Held::Unknown }»;",
+        "«if lost.held.contains(g) { Held::Yes } else { Held::Unknown }»;",
         "Held::No",
     ),
     fault(
