@@ -31,7 +31,7 @@ test: tools
 	cargo clippy --all-targets -- -D warnings
 	$(MAKE) deb PROFILE=lab
 	cargo build --example agent
-	$(SUDO) cargo test --lib --test config --test fuzz --test house --test io --test scenarios
+	$(SUDO) cargo test --lib --test cli --test config --test fuzz --test house --test io --test scenarios
 	cargo test --test model --test sim --test sharp
 	$(SUDO) cargo test --test lab
 

@@ -47,8 +47,23 @@ fn end_with_the_pipe(command: &Command) {
     }
 }
 
+/// A program that asks for JSON gets it for its own mistakes too.
+fn parse() -> Result<Command, ExitCode> {
+    Cli::try_parse().map(|cli| cli.command).map_err(|error| {
+        if error.use_stderr() && std::env::args_os().any(|arg| arg == "--json") {
+            let words = error.to_string();
+            return cli::fail(words.trim_start_matches("error: ").trim_end(), 2, true);
+        }
+        let _ = error.print();
+        ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+    })
+}
+
 fn main() -> ExitCode {
-    let command = Cli::parse().command;
+    let command = match parse() {
+        Ok(command) => command,
+        Err(code) => return code,
+    };
     end_with_the_pipe(&command);
     match command {
         Command::Daemon(args) => cli::daemon::run(args),

@@ -9,12 +9,11 @@ use std::process::ExitCode;
 pub struct Args {
     /// The group: files or files.target.
     group: String,
-    /// Print the answers as JSON lines.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    how: client::How,
 }
 
 pub fn run(args: Args) -> ExitCode {
     let group = client::group(&args.group);
-    client::ask(client::command(Command::Adopt { group }), args.json)
+    client::ask(client::command(Command::Adopt { group }), args.how)
 }

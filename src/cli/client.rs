@@ -11,6 +11,17 @@ use std::process::ExitCode;
 /// How long a view is waited for.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
 
+// How the result is waited for and printed. No doc comment: it would be the command's in --help.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct How {
+    /// Print the answers as JSON lines.
+    #[arg(long)]
+    json: bool,
+    /// End as soon as it is under way, without the result.
+    #[arg(long)]
+    no_wait: bool,
+}
+
 /// Why there is no answer; the exit code with it.
 pub struct Silent {
     pub words: String,
@@ -24,7 +35,12 @@ fn connect(request: &Request) -> Result<BufReader<UnixStream>, Silent> {
             let words = "only root may ask the daemon, and the group hafailover to look: use sudo";
             silent(words.into(), 1)
         }
-        _ => silent("the daemon does not run: systemctl start hafailover".into(), 3),
+        ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
+            let words = "the daemon does not run: systemctl start hafailover; if it does not \
+                         stay up, journalctl -u hafailover says why";
+            silent(words.into(), 3)
+        }
+        _ => silent(format!("{SOCKET}: {e}: systemctl status hafailover"), 3),
     })?;
     let mut line = serde_json::to_string(request).unwrap_or_default();
     line.push('\n');
@@ -53,47 +69,47 @@ pub fn view() -> Result<(View, DaemonView), Silent> {
     let _ = stream.get_ref().set_read_timeout(Some(PATIENCE));
     match next(&mut stream)? {
         Reply::View { view, daemon } => Ok((*view, daemon)),
-        Reply::Answer(_) => Err(Silent { words: "an answer of another version".into(), code: 1 }),
+        Reply::Answer(Answer::Refused(words)) => Err(Silent { words, code: 1 }),
+        Reply::Answer(_) => Err(Silent {
+            words: "the daemon is of another version: systemctl restart hafailover (groups run on)"
+                .into(),
+            code: 1,
+        }),
     }
 }
 
 /// Asks, shows what it waits for, and ends with the result.
-pub fn ask(request: Result<Request, Silent>, json: bool) -> ExitCode {
+pub fn ask(request: Result<Request, Silent>, how: How) -> ExitCode {
+    follow(request, how.json, how.no_wait)
+}
+
+pub fn follow(request: Result<Request, Silent>, json: bool, no_wait: bool) -> ExitCode {
     let mut stream = match request.and_then(|r| connect(&r)) {
         Ok(stream) => stream,
-        Err(silent) => return complain(&silent),
+        Err(silent) => return complain(&silent, json),
     };
     loop {
         let answer = match next(&mut stream) {
             Ok(Reply::Answer(answer)) => answer,
             Ok(Reply::View { .. }) => continue,
-            Err(silent) => return complain(&silent),
+            Err(silent) => return complain(&silent, json),
         };
-        if json {
-            println!("{}", serde_json::to_string(&answer).unwrap_or_default());
-        }
         match answer {
-            Answer::Progress(words) if !json => println!("… {words}"),
-            Answer::Progress(_) => {}
-            Answer::Done(words) => {
-                if !json {
-                    println!("{words}");
-                }
-                return ExitCode::SUCCESS;
-            }
-            Answer::Refused(words) => {
-                if !json {
-                    eprintln!("hafailover: {words}");
-                }
-                return ExitCode::from(1);
-            }
+            Answer::Refused(words) => return super::fail(&words, 1, json),
+            Answer::Done(words) => return super::finish(Ok(words), json),
+            Answer::Progress(words) => match json {
+                true => println!("{}", serde_json::json!({ "progress": words })),
+                false => println!("… {words}"),
+            },
+        }
+        if no_wait {
+            return ExitCode::SUCCESS;
         }
     }
 }
 
-pub fn complain(silent: &Silent) -> ExitCode {
-    eprintln!("hafailover: {}", silent.words);
-    ExitCode::from(silent.code)
+pub fn complain(silent: &Silent, json: bool) -> ExitCode {
+    super::fail(&silent.words, silent.code, json)
 }
 
 /// A request about a group; `files.target` is `files`.

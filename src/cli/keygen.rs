@@ -18,10 +18,13 @@ pub struct Args {
     /// Add a new key, not yet used for sending, to an existing file.
     #[arg(long)]
     add: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 pub fn run(args: Args) -> ExitCode {
-    super::finish(if args.add { add(&args.file) } else { make(&args.file) })
+    super::finish(if args.add { add(&args.file) } else { make(&args.file) }, args.json)
 }
 
 fn make(path: &Path) -> Result<String, String> {
@@ -36,7 +39,9 @@ fn add(path: &Path) -> Result<String, String> {
     let place = Place::of(&real)?;
     let mut text = config::keys::read(path)?;
     let keys = config::keys::parse(path, &text)?;
-    let next = keys.ids().max().unwrap_or(0).checked_add(1).ok_or("no key number is left")?;
+    let next = keys.ids().max().unwrap_or(0).checked_add(1).ok_or_else(|| {
+        format!("{}: no key number is left: give the keys smaller numbers", path.display())
+    })?;
     if keys.ids().count() >= KEYS_MAX {
         return Err(format!("{}: {KEYS_MAX} keys already: remove old ones", path.display()));
     }
@@ -68,6 +73,7 @@ impl Place<'_> {
             ErrorKind::NotFound => {
                 format!("{0}: there is no such directory: mkdir -m 755 {0}", parent.display())
             }
+            ErrorKind::PermissionDenied => format!("{}: {e}: use sudo", parent.display()),
             _ => format!("{}: {e}", parent.display()),
         })?;
         Ok(Place { path, dir })
@@ -82,6 +88,7 @@ impl Place<'_> {
                  node",
                 self.path.display()
             ),
+            ErrorKind::PermissionDenied => format!("{}: {e}: use sudo", self.path.display()),
             _ => format!("{}: {e}", self.path.display()),
         };
         let mut name = self.path.as_os_str().to_owned();
@@ -104,7 +111,8 @@ impl Place<'_> {
 
 fn random() -> Result<[u8; 32], String> {
     let mut key = [0; 32];
-    getrandom::fill(&mut key).map_err(|e| format!("no random numbers: {e}"))?;
+    getrandom::fill(&mut key)
+        .map_err(|e| format!("the kernel gives no random numbers: {e}: try again"))?;
     Ok(key)
 }
 

@@ -20,5 +20,5 @@ pub struct Args {
 pub fn run(args: Args) -> ExitCode {
     let group = args.group.as_deref().map(client::group);
     let on = args.switch == "on";
-    client::ask(client::command(Command::Maintenance { group, on }), args.json)
+    client::follow(client::command(Command::Maintenance { group, on }), args.json, false)
 }

@@ -33,16 +33,22 @@ fn tell(words: impl std::fmt::Display) {
     let _ = writeln!(std::io::stderr(), "{words}");
 }
 
-/// Prints a result for people and gives its exit code.
-pub fn finish(result: Result<String, String>) -> ExitCode {
+/// Prints a result and gives its exit code.
+fn finish(result: Result<String, String>, json: bool) -> ExitCode {
     match result {
-        Ok(words) => {
-            println!("{words}");
-            ExitCode::SUCCESS
-        }
-        Err(words) => {
-            eprintln!("hafailover: {words}");
-            ExitCode::from(1)
-        }
+        Ok(words) if json => println!("{}", serde_json::json!({ "done": words })),
+        Ok(words) => println!("{words}"),
+        Err(words) => return fail(&words, 1, json),
     }
+    ExitCode::SUCCESS
+}
+
+/// Prints an error and gives its exit code: for people on standard error, with `--json` as an
+/// object where a program reads the result.
+pub fn fail(words: &str, code: u8, json: bool) -> ExitCode {
+    match json {
+        true => println!("{}", serde_json::json!({ "error": words, "exit": code })),
+        false => eprintln!("hafailover: {words}"),
+    }
+    ExitCode::from(code)
 }

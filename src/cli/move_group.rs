@@ -12,13 +12,12 @@ pub struct Args {
     /// Where to; else the first other node that may run it.
     #[arg(long)]
     to: Option<String>,
-    /// Print the answers as JSON lines.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    how: client::How,
 }
 
 pub fn run(args: Args) -> ExitCode {
     let to = args.to.as_deref().map(|to| client::node(Some(to))).transpose();
     let group = client::group(&args.group);
-    client::ask(to.and_then(|to| client::command(Command::Move { group, to })), args.json)
+    client::ask(to.and_then(|to| client::command(Command::Move { group, to })), args.how)
 }

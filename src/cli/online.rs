@@ -9,13 +9,12 @@ use std::process::ExitCode;
 pub struct Args {
     /// The node; else this one.
     node: Option<String>,
-    /// Print the answers as JSON lines.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    how: client::How,
 }
 
 pub fn run(args: Args) -> ExitCode {
     let node = client::node(args.node.as_deref());
     let standby = |node| client::command(Command::Standby { node, on: false });
-    client::ask(node.and_then(standby), args.json)
+    client::ask(node.and_then(standby), args.how)
 }

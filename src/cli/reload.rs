@@ -13,5 +13,5 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> ExitCode {
-    client::ask(Ok(Request::Reload), args.json)
+    client::follow(Ok(Request::Reload), args.json, false)
 }

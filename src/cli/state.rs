@@ -20,12 +20,15 @@ enum Verb {
         /// The configuration file.
         #[arg(long, default_value = setup::CONFIG)]
         config: PathBuf,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
     },
 }
 
 pub fn run(args: Args) -> ExitCode {
-    let Verb::Create { config } = args.verb;
-    super::finish(create(&config))
+    let Verb::Create { config, json } = args.verb;
+    super::finish(create(&config), json)
 }
 
 fn create(config: &std::path::Path) -> Result<String, String> {
@@ -37,10 +40,13 @@ fn create(config: &std::path::Path) -> Result<String, String> {
     // A daemon that has never heard its peers has written down just that.
     let record = found.unwrap_or_default();
     if record.known {
-        return Err(format!("{}: this node knows its state: nothing to do", path.display()));
+        return Err(format!(
+            "{}: this node knows its state, so there is nothing to do: systemctl start hafailover",
+            path.display()
+        ));
     }
     store
         .write(&Record { known: true, ..record })
-        .map_err(|e| format!("{}: {e}", path.display()))?;
+        .map_err(|e| format!("{}: {e}: make room, or mend the disk", path.display()))?;
     Ok(format!("{}: made; this cluster counts as new on {name}", path.display()))
 }

@@ -23,7 +23,7 @@ pub struct Args {
 pub fn run(args: Args) -> ExitCode {
     let (view, daemon) = match client::view() {
         Ok(both) => both,
-        Err(silent) => return client::complain(&silent),
+        Err(silent) => return client::complain(&silent, args.json),
     };
     if args.json {
         let all = serde_json::json!({ "view": view, "daemon": daemon });
@@ -142,7 +142,8 @@ fn group_lines(out: &mut String, view: &View, group: &GroupView) {
         out.push_str("  in maintenance\n");
     }
     if !group.evidence.is_empty() {
-        let _ = writeln!(out, "  evidence: {}", group.evidence.join(", "));
+        let age = group.held_for.map(|d| format!(", {} ago", age_words(d))).unwrap_or_default();
+        let _ = writeln!(out, "  evidence: {}{age}", group.evidence.join(", "));
     }
     if let Some(words) = &group.degraded {
         let _ = writeln!(out, "  degraded: {words}");
@@ -156,8 +157,8 @@ fn group_lines(out: &mut String, view: &View, group: &GroupView) {
             writeln!(out, "  {:<44} {}", format!("on {}", view.node_name(node.node)), there(node));
     }
     for node in group.nodes.iter().filter(|n| !n.reason.is_empty()) {
-        let left = node.quarantine.map(|d| format!(" (for {})", age_words(d))).unwrap_or_default();
-        let _ = writeln!(out, "  not on {}: {}{left}", view.node_name(node.node), node.reason);
+        let left = node.quarantine.map(|d| format!(" for {}", age_words(d))).unwrap_or_default();
+        let _ = writeln!(out, "  not on {}{left}: {}", view.node_name(node.node), node.reason);
     }
     for node in group.nodes.iter().filter(|n| n.other_texts) {
         let name = view.node_name(node.node);
@@ -169,6 +170,14 @@ fn group_lines(out: &mut String, view: &View, group: &GroupView) {
     for words in &group.holders {
         let _ = writeln!(out, "  held by: {words}");
     }
+    if group.phase == Phase::Stuck {
+        let _ = writeln!(
+            out,
+            "  to do: end what holds it, then hafailover retry {} (it is tried again every second \
+             too)",
+            group.name
+        );
+    }
     if !group.strays.is_empty() {
         let _ = writeln!(
             out,
@@ -179,7 +188,7 @@ fn group_lines(out: &mut String, view: &View, group: &GroupView) {
     }
 }
 
-/// Another node's part. Heartbeats say what it holds, not the state of each member.
+/// Another node's part. Heartbeats say how many members are up, not which.
 fn there(node: &GroupNodeView) -> String {
     if node.phase == Phase::Unknown {
         return "not known".into();
@@ -190,7 +199,14 @@ fn there(node: &GroupNodeView) -> String {
         Held::No => "",
         Held::Unknown => ", perhaps held",
     };
-    let members = if node.held == Held::No { "" } else { "; its members: hafailover status there" };
+    let members = match (node.held, node.tally.all) {
+        (Held::No, _) => String::new(),
+        (_, 0) => "; its members: hafailover status there".into(),
+        (_, all) => {
+            let up = node.tally.up;
+            format!(", {up} of {all} members up; names and evidence: hafailover status there")
+        }
+    };
     format!("{phase}{held}{members}")
 }
 
@@ -206,6 +222,7 @@ fn age_words(age: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::heartbeat::Tally;
     use crate::core::name::NodeId;
 
     #[test]
@@ -219,11 +236,12 @@ mod tests {
                 unfit: None,
                 differs: false,
                 other_texts: false,
+                tally: Tally { up: 3, all: 4 },
                 quarantine,
                 reason,
             })
         };
-        let members = "; its members: hafailover status there";
+        let members = ", 3 of 4 members up; names and evidence: hafailover status there";
         assert_eq!(at(Phase::Running, Held::Yes), format!("running, held{members}"));
         assert_eq!(at(Phase::Stopped, Held::No), "stopped");
         assert_eq!(at(Phase::Stopped, Held::Unknown), format!("stopped, perhaps held{members}"));

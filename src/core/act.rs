@@ -1,5 +1,6 @@
 //! Carrying out decisions: the only place that claims, starts, stops and promises.
 
+use super::evidence::Proof;
 use super::group::{Claim, Job, Stopping};
 use super::hear::HOT_BEATS;
 use super::heartbeat::Phase;
@@ -153,9 +154,11 @@ impl Core {
         let epoch = group.claim.take().expect("a start follows a claim").epoch;
         assert!(group.held() != super::Held::Yes, "a start of what is held here");
         group.own = Some(epoch);
-        group.evidence = proof;
+        let proof = Proof { since: now, against: proof };
+        group.proof = Some(proof.clone());
         group.adopting = false;
         group.strays.clear();
+        self.out.push(Action::Prove { group: name.clone(), epoch, proof: Box::new(proof) });
         self.go(name, Phase::Starting, "there is evidence against every other node");
         self.order_start(now, name, epoch, self.policy.timing.deadtime / 2);
     }

@@ -1,6 +1,7 @@
 //! The hands: everything the core can ask for. Actions are carried out in order; each that can
 //! fail comes back as an [`Event`](super::Event).
 
+use super::evidence::Proof;
 use super::heartbeat::Heartbeat;
 use super::name::{Epoch, GroupName, LinkId};
 use super::record::Record;
@@ -21,6 +22,8 @@ pub enum Action {
     /// Remove the token, stop layer by layer, verify each in the kernel; then
     /// [`Event::Stopped`](super::Event::Stopped). Cancels a start that is under way.
     Stop { group: GroupName, job: u64 },
+    /// Keep beside the token by what the group is held, for the next daemon to show. No answer.
+    Prove { group: GroupName, epoch: Epoch, proof: Box<Proof> },
     /// Write the token for members that already run; no job is issued.
     Adopt { group: GroupName, epoch: Epoch },
     /// Read the group again; then [`Event::Observed`](super::Event::Observed).

@@ -67,7 +67,10 @@ impl World<'_> {
             ),
             Unfit::Quarantined => match &self.group(name).quarantine {
                 Some((_, why)) if node == self.me => {
-                    format!("quarantined: {why}; mend that, then hafailover clear {name}")
+                    format!(
+                        "quarantined: {why}; mend that (systemctl status shows it), then \
+                         hafailover clear {name}"
+                    )
                 }
                 _ => format!(
                     "quarantined after failures: journalctl -u {unit} on {on} says which; mend \

@@ -148,6 +148,7 @@ impl Core {
             unfit: world.unfit(name),
             quarantine: quarantine.unwrap_or(Duration::ZERO),
             wish: durable.wish,
+            tally: group.tally(),
         })
     }
 
@@ -177,7 +178,9 @@ impl Core {
             }
             Err(why) => {
                 if self.store.failed.is_none() {
-                    let words = format!("{why}: what runs goes on, nothing new is taken");
+                    let words = format!(
+                        "{why}: what runs goes on, nothing new is taken; make room, or mend the disk"
+                    );
                     self.say(Saying::new(What::StateFailed, words));
                 }
                 self.store.failed = Some((why, now + STORE_RETRY));

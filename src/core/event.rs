@@ -1,5 +1,6 @@
 //! The ears: everything that can happen to the core.
 
+use super::evidence::Proof;
 use super::heartbeat::Heartbeat;
 use super::name::{Epoch, GroupName, LinkId, NodeId};
 use super::policy::Policy;
@@ -44,6 +45,8 @@ pub struct Observation {
     pub members: Vec<Member>,
     /// The epoch in the token file of this boot; `None`: there is no token.
     pub token: Option<Epoch>,
+    /// By what it is held by that token.
+    pub proof: Option<Proof>,
     /// The epoch by which it was held when a stop began that is not yet verified.
     pub closed: Option<Epoch>,
     /// The kernel still holds something of the group that no active unit accounts for
@@ -104,6 +107,20 @@ pub enum StopError {
     Stuck { unit: String, why: String, holders: Vec<String> },
     /// systemd could not be reached; nothing is known.
     Unknown { why: String },
+}
+
+impl StopError {
+    pub fn words(&self) -> String {
+        match self {
+            StopError::Stuck { unit, why, holders } if holders.is_empty() => {
+                format!("{unit}: {why}")
+            }
+            StopError::Stuck { unit, why, holders } => {
+                format!("{unit}: {why}; held by {}", holders.join(", "))
+            }
+            StopError::Unknown { why } => format!("cannot tell whether it stopped: {why}"),
+        }
+    }
 }
 
 /// What somebody did with systemctl.

@@ -6,13 +6,22 @@ use super::heartbeat::{GroupReport, Held, Phase, Unfit};
 use super::name::{Epoch, GroupName, NodeId};
 use super::peer::Peer;
 use super::policy::OnSilence;
-use super::time::Duration;
+use super::time::{Duration, Instant};
 use super::view::Presence;
 use super::world::World;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
+/// By what a node holds a group, and since when.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Proof {
+    pub since: Instant,
+    /// Against each other node.
+    pub against: Vec<(NodeId, Evidence)>,
+}
+
 /// Proof that one other node does not run the group, for one claim.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Evidence {
     /// The peer is alive, does not hold the group and promised this claim.
     Promise,
@@ -184,7 +193,7 @@ fn phase_word(phase: Phase) -> &'static str {
         Phase::Starting => "starting",
         Phase::Running => "running",
         Phase::Stopping => "stopping",
-        Phase::Stuck => "stuck: a stop failed",
+        Phase::Stuck => "stuck: a stop failed; hafailover status there names who holds it",
     }
 }
 

@@ -16,8 +16,8 @@
 //! Everything but `Stopped` is held.
 
 use super::event::{Member, MemberState, Observation};
-use super::evidence::Evidence;
-use super::heartbeat::{GroupReport, Held, Phase, Unfit};
+use super::evidence::Proof;
+use super::heartbeat::{GroupReport, Held, Phase, Tally, Unfit};
 use super::name::{Epoch, NodeId};
 use super::policy::GroupPolicy;
 use super::say::{Saying, What};
@@ -61,7 +61,7 @@ pub struct Group {
     /// A person asked to make the strays the group.
     pub adopting: bool,
     /// By what this node holds it.
-    pub evidence: Vec<(NodeId, Evidence)>,
+    pub proof: Option<Proof>,
     /// A better node has been fit since then.
     pub better: Option<(NodeId, Instant)>,
     /// What it waits for, as last told.
@@ -125,7 +125,7 @@ impl Group {
             stuck: None,
             strays: Vec::new(),
             adopting: false,
-            evidence: Vec::new(),
+            proof: None,
             better: None,
             told_waits: String::new(),
             told_stuck: String::new(),
@@ -150,7 +150,7 @@ impl Group {
         }
         if to == Phase::Stopped {
             (self.own, self.stopping, self.degraded) = (None, None, None);
-            self.evidence.clear();
+            self.proof = None;
             self.told_stuck.clear();
         }
         (self.steady, self.settled) = (None, to == Phase::Running && from == Phase::Unknown);
@@ -221,6 +221,12 @@ impl Group {
 
     pub fn members(&self) -> &[Member] {
         self.seen.as_ref().map(|s| s.members.as_slice()).unwrap_or_default()
+    }
+
+    pub fn tally(&self) -> Tally {
+        let count = |n: usize| u8::try_from(n).unwrap_or(u8::MAX);
+        let up = self.members().iter().filter(|m| m.state == MemberState::Active);
+        Tally { up: count(up.count()), all: count(self.members().len()) }
     }
 
     /// Units that are not down, and what the kernel holds beside them.

@@ -8,7 +8,7 @@
 
 use super::detector::Pulse;
 use super::heartbeat::{
-    GroupReport, Heartbeat, Held, Mood, NodeWishes, PAGE_GROUPS, Phase, Register, Unfit,
+    GroupReport, Heartbeat, Held, Mood, NodeWishes, PAGE_GROUPS, Phase, Register, Tally, Unfit,
 };
 use super::name::{BootId, Epoch, GroupName, LinkId, NodeId, Session};
 use super::peer::Peer;
@@ -176,6 +176,7 @@ impl Guard {
             name: name.clone(),
             fingerprint: self.policy.groups.get(name).map_or(0, |g| g.fingerprint),
             texts: None,
+            tally: Tally::default(),
             phase: match held {
                 Held::Yes => Phase::Stopping,
                 Held::No => Phase::Stopped,

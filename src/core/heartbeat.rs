@@ -184,6 +184,14 @@ pub struct GroupReport {
     /// What is left of its quarantine.
     pub quarantine: Duration,
     pub wish: Register<GroupWish>,
+    pub tally: Tally,
+}
+
+/// How many members the group has on a node, and how many of them are up. None at all: not told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Tally {
+    pub up: u8,
+    pub all: u8,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

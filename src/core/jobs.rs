@@ -69,7 +69,8 @@ impl Core {
     /// `node=Evidence` for every other node, separated by blanks.
     pub(super) fn evidence_words(&self, name: &GroupName) -> String {
         let node = |n: super::NodeId| self.policy.nodes[usize::from(n.0)].as_str();
-        let list = self.groups.get(name).map(|g| g.evidence.as_slice()).unwrap_or_default();
+        let proof = self.groups.get(name).and_then(|g| g.proof.as_ref());
+        let list = proof.map(|p| p.against.as_slice()).unwrap_or_default();
         let words: Vec<String> = list.iter().map(|(n, e)| format!("{}={e}", node(*n))).collect();
         words.join(" ")
     }

@@ -37,7 +37,7 @@ pub use event::{
     Command, Event, Hand, IN_USE, Member, MemberState, Observation, StartError, StopError,
     Terminate, member_words,
 };
-pub use evidence::Evidence;
+pub use evidence::{Evidence, Proof};
 pub use guard::{Guard, Lost};
 
 use ask::Asked;

@@ -45,6 +45,7 @@ impl Core {
             return self.look_for_strays(name);
         };
         group.own = Some(epoch);
+        group.proof = group.seen.as_ref().and_then(|s| s.proof.clone());
         let record = self.store.record.groups.entry(name.clone()).or_default();
         record.claim = Some(epoch);
         record.epoch = record.epoch.max(epoch);

@@ -275,18 +275,56 @@ pub fn explain(world: &World, name: &GroupName) -> Vec<String> {
         None if world.wish(name).value.down => lines.push("an operator stopped it".into()),
         None => lines.push("no node may run it now".into()),
     }
+    lines.extend(standing(world, name));
     if group.phase() == Phase::Stopped {
         let claim = group.claim.as_ref().map(|c| c.epoch);
         for peer in world.others() {
             let name_of = world.name(peer);
+            let heard = match world.silence_of(peer) {
+                Some(age) => format!("last heard {:.1} s ago", age.as_secs_f64()),
+                None => "never heard since this daemon started".into(),
+            };
             lines.push(match evidence::against(world, name, peer, claim) {
-                Ok(evidence) => format!("evidence against {name_of}: {evidence}"),
-                Err(Missing::Promise) => format!("evidence against {name_of}: promise awaited"),
-                Err(Missing::Barred(words)) => format!("no evidence against {name_of}: {words}"),
+                Ok(evidence) => format!("evidence against {name_of}: {evidence}, {heard}"),
+                Err(Missing::Promise) => {
+                    format!("evidence against {name_of}: its promise is awaited, {heard}")
+                }
+                Err(Missing::Barred(words)) => {
+                    format!("no evidence against {name_of}, {heard}: {words}")
+                }
             });
         }
     }
     lines.push(format!("decision here: {}", verdict(&decide(world, name), group)));
+    lines
+}
+
+/// Who holds it now, as far as is known here, since when and by what.
+fn standing(world: &World, name: &GroupName) -> Vec<String> {
+    let group = world.group(name);
+    let mut lines = Vec::new();
+    if let (Some(own), Held::Yes) = (group.own, group.held()) {
+        lines.push(match &group.proof {
+            None => format!("held here by epoch {own}; by what evidence was not kept"),
+            Some(proof) => {
+                let age = world.now.since(proof.since).as_secs_f64();
+                let word = |(n, e): &(NodeId, Evidence)| format!("{}={e}", world.name(*n));
+                let words: Vec<String> = proof.against.iter().map(word).collect();
+                format!("held here by epoch {own} for {age:.1} s, by {}", words.join(", "))
+            }
+        });
+    }
+    for peer in world.others() {
+        let Some(report) = world.peer(peer).reports.get(name) else { continue };
+        let claim = report.claim.map(|c| format!(" by epoch {}", c.epoch)).unwrap_or_default();
+        let age = world.silence_of(peer).unwrap_or_default().as_secs_f64();
+        let (on, phase) = (world.name(peer), format!("{:?}", report.phase).to_lowercase());
+        match report.held {
+            Held::Yes => lines.push(format!("{on} held it{claim} ({phase}) {age:.1} s ago")),
+            Held::Unknown => lines.push(format!("{on} could not tell {age:.1} s ago")),
+            Held::No => {}
+        }
+    }
     lines
 }
 

@@ -8,7 +8,7 @@ use super::policy::OnSilence;
 use super::time::Instant;
 use super::view::{GroupNodeView, GroupView, LinkView, NodeView, Presence, View};
 use super::world::World;
-use super::{Core, ownership::Decision};
+use super::{Core, Evidence, ownership::Decision};
 
 impl Core {
     pub fn view(&self, now: Instant) -> View {
@@ -95,7 +95,8 @@ impl Core {
     fn warnings(&self, world: &World, disarmed: &[String]) -> Vec<String> {
         let mut words: Vec<String> = disarmed.iter().map(|d| format!("disarmed: {d}")).collect();
         if let Some((why, _)) = &self.store.failed {
-            words.push(format!("the state file cannot be written ({why}): nothing new is taken"));
+            words.push(format!("the state file cannot be written ({why}): nothing new is taken until there is room, \
+                 or its disk is mended"));
         }
         words.extend(self.double_words(world.now));
         if !self.store.record.known {
@@ -144,8 +145,9 @@ impl Core {
                 name.unit()
             ));
         }
-        let evidence =
-            group.evidence.iter().map(|(node, e)| format!("{}={e}", world.name(*node))).collect();
+        let word = |(node, e): &(NodeId, Evidence)| format!("{}={e}", world.name(*node));
+        let proof = group.proof.as_ref();
+        let evidence = proof.map(|p| p.against.iter().map(word).collect()).unwrap_or_default();
         GroupView {
             name: name.clone(),
             phase: group.phase(),
@@ -157,6 +159,7 @@ impl Core {
             down_by_operator: wish.down,
             maintenance: wish.maintenance,
             evidence,
+            held_for: proof.map(|p| world.now.since(p.since)),
             waits_for,
             holders: group.stuck.as_ref().map(|s| s.holders.clone()).unwrap_or_default(),
             strays: group.strays.clone(),
@@ -208,6 +211,10 @@ impl Core {
                 differs: report.is_some_and(|r| r.fingerprint != group.policy.fingerprint),
                 other_texts: heard && report.is_some_and(|r| group.other_texts(r)),
                 unfit: if me { world.unfit(name) } else { report.and_then(|r| r.unfit) },
+                tally: match me {
+                    true => group.tally(),
+                    false => report.filter(|_| heard).map(|r| r.tally).unwrap_or_default(),
+                },
                 quarantine: left,
                 reason: world.why_not(name, *node).unwrap_or_default(),
             }

@@ -2,7 +2,7 @@
 //! outside adds a judgement of its own.
 
 use super::event::Member;
-use super::heartbeat::{Held, Mood, Phase, Unfit};
+use super::heartbeat::{Held, Mood, Phase, Tally, Unfit};
 use super::name::{Epoch, GroupName, NodeId};
 use super::time::Duration;
 use serde::{Deserialize, Serialize};
@@ -100,6 +100,8 @@ pub struct GroupView {
     pub maintenance: bool,
     /// Evidence by which this node owns it, one entry per other node.
     pub evidence: Vec<String>,
+    /// How long this node has held it; unknown where the evidence is.
+    pub held_for: Option<Duration>,
     /// Why it does not run here or anywhere, and what a person can do; empty when it runs.
     pub waits_for: Vec<String>,
     pub holders: Vec<String>,
@@ -120,6 +122,7 @@ pub struct GroupNodeView {
     pub differs: bool,
     /// It is the same group, but its members' files say something else there.
     pub other_texts: bool,
+    pub tally: Tally,
     pub quarantine: Option<Duration>,
     pub reason: String,
 }

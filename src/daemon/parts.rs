@@ -15,7 +15,7 @@ use crate::io::net::instance;
 use crate::io::notify::Notify;
 use crate::io::store::StoreHandle;
 use crate::io::systemd::Systemd;
-use crate::io::{Inbox, Input, ReplySender, clock, link};
+use crate::io::{Inbox, Input, ReplySender, clock, link, token};
 use crate::wire::control::{LinkCounters, Reply};
 use crate::wire::{Codec, Refusal};
 use std::collections::BTreeMap;
@@ -105,6 +105,7 @@ impl Parts {
                     self.systemd.start(group, epoch, job, valid_until);
                 }
                 Action::Stop { group, job } => self.systemd.stop(group, job),
+                Action::Prove { group, epoch, proof } => token::prove(&group, epoch, &proof),
                 Action::Adopt { group, epoch } => self.systemd.adopt(group, epoch),
                 Action::Observe { group } => self.systemd.observe(group),
                 Action::Announce { group } => self.systemd.announce(group),

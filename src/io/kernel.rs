@@ -1,13 +1,9 @@
-//! What the kernel says, whatever systemd says: mounts, addresses, processes, and who holds a file
-//! system. Reads /proc and /sys afresh each time; keeps nothing open.
+//! What the kernel says, whatever systemd says: mounts, addresses, processes. Reads /proc and /sys
+//! afresh each time; keeps nothing open.
 
-use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
-
-/// Holders named at most; more help nobody.
-const HOLDERS_MAX: usize = 8;
 
 /// Is something mounted there, in the mount namespace of PID 1 (proc_pid_mountinfo(5))? What
 /// cannot be read is an error here and below, never a "no": a release stands on these answers.
@@ -57,7 +53,7 @@ pub fn still_mounted(what: &str, except: &[&str]) -> io::Result<Option<String>> 
 }
 
 /// The number of the device behind a path, or behind `UUID=` and the like (fstab(5)).
-fn block_device(what: &str) -> Option<u64> {
+pub fn block_device(what: &str) -> Option<u64> {
     let path = match what.split_once('=') {
         Some((tag, value)) if !what.starts_with('/') => {
             format!("/dev/disk/by-{}/{}", tag.to_lowercase(), value.trim_matches('"'))
@@ -68,8 +64,8 @@ fn block_device(what: &str) -> Option<u64> {
     meta.file_type().is_block_device().then(|| meta.rdev())
 }
 
-/// Octal escapes of the mount table: blank, tab, newline, backslash.
-fn unescape(text: &str) -> String {
+/// Octal escapes of the kernel's tables: blank, tab, newline, backslash.
+pub fn unescape(text: &str) -> String {
     text.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
 }
 
@@ -129,53 +125,6 @@ pub fn has_address(address: std::net::IpAddr) -> io::Result<bool> {
     }
 }
 
-/// Who keeps the file system at `path` busy: `pid 7 (vi) has /srv/x open`. By the device of what
-/// they hold, never by name alone, so that nobody is blamed for a file on another file system.
-pub fn holders(path: &str) -> Vec<String> {
-    let Some(device) = device_of(Path::new(path)) else { return Vec::new() };
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if name.parse::<u32>().is_err() {
-            continue;
-        }
-        if let Some(what) = held_by(&entry.path(), device) {
-            let comm = std::fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
-            found.push(printable(&format!("pid {name} ({}) {what}", comm.trim())));
-            if found.len() == HOLDERS_MAX {
-                break;
-            }
-        }
-    }
-    found
-}
-
-/// The file system a path is on, without asking it anything: one that hangs would hang us.
-fn device_of(path: &Path) -> Option<(u32, u32)> {
-    let quiet = AtFlags::STATX_DONT_SYNC | AtFlags::NO_AUTOMOUNT;
-    let seen = statx(CWD, path, quiet, StatxFlags::empty()).ok()?;
-    Some((seen.stx_dev_major, seen.stx_dev_minor))
-}
-
-fn held_by(process: &Path, device: (u32, u32)) -> Option<String> {
-    let on = |link: &Path| device_of(link) == Some(device);
-    let target =
-        |link: &Path| std::fs::read_link(link).map(|p| p.display().to_string()).unwrap_or_default();
-    for (link, verb) in [("cwd", "works in"), ("root", "has as its root"), ("exe", "runs")] {
-        let link = process.join(link);
-        if on(&link) {
-            return Some(format!("{verb} {}", target(&link)));
-        }
-    }
-    for entry in std::fs::read_dir(process.join("fd")).ok()?.flatten() {
-        if on(&entry.path()) {
-            return Some(format!("has {} open", target(&entry.path())));
-        }
-    }
-    let maps = std::fs::read_dir(process.join("map_files")).ok()?;
-    maps.flatten().find(|e| on(&e.path())).map(|e| format!("maps {}", target(&e.path())))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -198,10 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn an_open_file_names_its_holder() {
-        let file = tempfile::NamedTempFile::new().expect("a file");
-        let dir = file.path().parent().expect("a directory").to_string_lossy().into_owned();
-        assert!(!holders(&dir).is_empty());
+    fn no_control_character_gets_through() {
         assert_eq!(printable("a\x1b[2J\nb c"), "a\u{fffd}[2J\u{fffd}b c");
     }
 }

@@ -150,7 +150,10 @@ impl StoreHandle {
 fn lock(path: &Path) -> Result<File, String> {
     let dir = path.parent().unwrap_or(Path::new("/"));
     let at = |e: io::Error| format!("{}: {e}", dir.display());
-    std::fs::create_dir_all(dir).map_err(at)?;
+    std::fs::create_dir_all(dir).map_err(|e| match e.kind() {
+        io::ErrorKind::PermissionDenied => format!("{}: {e}: use sudo", dir.display()),
+        _ => at(e),
+    })?;
     let lock = File::open(dir).map_err(at)?;
     match rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(lock),

@@ -4,7 +4,9 @@
 //! is verified. A token names the userspace it was written in; one that survived a soft-reboot does
 //! not count.
 
+use crate::core::Proof;
 use crate::core::name::{Epoch, GroupName, NodeId};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -13,6 +15,9 @@ use std::path::PathBuf;
 pub const DIR: &str = "/run/hafailover/owned";
 /// Where the tokens of groups are that are held but may not start: their stop has begun.
 const CLOSED: &str = "/run/hafailover/stopping";
+
+/// By what each is held.
+const PROOFS: &str = "/run/hafailover/proof";
 
 fn path(group: &GroupName) -> PathBuf {
     PathBuf::from(DIR).join(&group.0)
@@ -28,6 +33,28 @@ pub fn write(group: &GroupName, epoch: Epoch) -> std::io::Result<()> {
     let new = PathBuf::from(DIR).join(format!(".{}.new", group.0));
     std::fs::write(&new, text)?;
     std::fs::rename(new, path(group))
+}
+
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    boot: u64,
+    epoch: Epoch,
+    proof: Proof,
+}
+
+/// Keeps by what the group is held. Only shown to people: what cannot be kept is not known later.
+pub fn prove(group: &GroupName, epoch: Epoch, proof: &Proof) {
+    let kept = Kept { boot: boot(), epoch, proof: proof.clone() };
+    let text = serde_json::to_string(&kept).unwrap_or_default();
+    let path = PathBuf::from(PROOFS).join(&group.0);
+    let _ = std::fs::create_dir_all(PROOFS).and_then(|()| std::fs::write(path, text));
+}
+
+/// By what it is held by that epoch, if that was kept in this life of the userspace.
+pub fn proof(group: &GroupName, epoch: Epoch) -> Option<Proof> {
+    let text = std::fs::read_to_string(PathBuf::from(PROOFS).join(&group.0)).ok()?;
+    let kept: Kept = serde_json::from_str(&text).ok()?;
+    (kept.boot == boot() && kept.epoch == epoch).then_some(kept.proof)
 }
 
 /// The epoch in the token; `None`: there is none, or it is of an earlier userspace.
@@ -49,6 +76,7 @@ pub fn close(group: &GroupName) -> std::io::Result<()> {
 /// The stop of the group is verified.
 pub fn remove(group: &GroupName) -> std::io::Result<()> {
     but_for_missing(std::fs::remove_file(path(group)))?;
+    let _ = std::fs::remove_file(PathBuf::from(PROOFS).join(&group.0));
     but_for_missing(std::fs::remove_file(closed_path(group)))
 }
 

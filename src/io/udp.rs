@@ -147,8 +147,11 @@ async fn read(
 impl Plan {
     /// The bound socket and where to send to.
     fn bind(&self) -> io::Result<(tokio::net::UdpSocket, Vec<SocketAddr>)> {
-        let index = interface_index(&self.interface)
-            .ok_or_else(|| io::Error::other("there is no such interface"))?;
+        let index = interface_index(&self.interface).ok_or_else(|| {
+            io::Error::other(
+                "there is no such interface: ip link shows them; correct interface= and reload",
+            )
+        })?;
         let six = match &self.to {
             UdpTo::Broadcast | UdpTo::Multicast4 { .. } => false,
             UdpTo::Multicast6 { .. } => true,

@@ -4,7 +4,7 @@
 use super::Roster;
 use super::bytes::{Reader, Writer};
 use crate::core::heartbeat::{
-    Claim, GroupReport, GroupWish, Held, Phase, Register, Release, Unfit,
+    Claim, GroupReport, GroupWish, Held, Phase, Register, Release, Tally, Unfit,
 };
 use crate::core::name::{GROUP_NAME_MAX, GroupName};
 
@@ -68,6 +68,8 @@ pub fn write(w: &mut Writer, group: &GroupReport) {
         w.node(node);
         w.epoch(epoch);
     });
+    w.u8(group.tally.up);
+    w.u8(group.tally.all);
     if let Some(texts) = group.texts {
         w.u32(texts);
     }
@@ -88,6 +90,8 @@ pub fn read(r: &mut Reader, roster: &Roster) -> Option<Option<GroupReport>> {
     let unfit = r.option(Reader::u8)?.map(|n| listed(&UNFIT, n).unwrap_or(UNFIT[0]));
     let quarantine = r.duration()?;
     let wish = wish(r, roster)?;
+    // Added after the first version.
+    let tally = r.u8().zip(r.u8()).map(|(up, all)| Tally { up, all }).unwrap_or_default();
     let texts = r.added(Reader::u32)?;
     let understood = phase.is_some() && held.is_some();
     let name = std::str::from_utf8(name).ok().filter(|n| (1..=GROUP_NAME_MAX).contains(&n.len()));
@@ -105,6 +109,7 @@ pub fn read(r: &mut Reader, roster: &Roster) -> Option<Option<GroupReport>> {
         unfit,
         quarantine,
         wish,
+        tally,
     }))
 }
 

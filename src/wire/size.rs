@@ -4,7 +4,7 @@ use super::Codec;
 use super::keys::Keys;
 use crate::core::heartbeat::{
     Claim, Echo, GroupReport, GroupWish, Heartbeat, Held, Mood, NodeWishes, PAGE_GROUPS, Phase,
-    Register, Release,
+    Register, Release, Tally,
 };
 use crate::core::name::{BootId, Epoch, GroupName, LinkId, LinkSet, NodeId, Session};
 use crate::core::time::{Duration, Instant};
@@ -51,6 +51,7 @@ fn moved_once(name: &GroupName, epoch: Epoch) -> GroupReport {
         name: name.clone(),
         fingerprint: 1,
         texts: Some(1),
+        tally: Tally { up: 1, all: 1 },
         phase: Phase::Running,
         held: Held::Yes,
         epoch,

@@ -38,6 +38,7 @@ fn sample(seq: u64) -> Heartbeat {
                 move_to: Some((NodeId(1), epoch(8, 0))),
             },
         },
+        tally: Tally { up: 3, all: 4 },
     };
     Heartbeat {
         from: NodeId(0),
@@ -371,11 +372,13 @@ fn any_report() -> impl Strategy<Value = GroupReport> {
     let texts = option::of(any::<u32>());
     let first = ("[a-z0-9_.@:-]{1,64}", any::<u32>(), phase, held, any_epoch());
     let second = (option::of(claim), option::of(any_epoch()), option::of(released));
-    let third = (option::of(any_epoch()), option::of(unfit), any_duration(), wish, texts);
+    let tally = (any::<u8>(), any::<u8>()).prop_map(|(up, all)| Tally { up, all });
+    let added = (texts, tally);
+    let third = (option::of(any_epoch()), option::of(unfit), any_duration(), wish, added);
     (first, second, third).prop_map(|(a, b, c)| GroupReport {
         name: GroupName(a.0),
         fingerprint: a.1,
-        texts: c.4,
+        texts: c.4.0,
         phase: a.2,
         held: a.3,
         epoch: a.4,
@@ -386,6 +389,7 @@ fn any_report() -> impl Strategy<Value = GroupReport> {
         unfit: c.1,
         quarantine: c.2,
         wish: c.3,
+        tally: c.4.1,
     })
 }
 

@@ -189,6 +189,41 @@ fn the_manual_knows_every_command_and_every_key() {
     }
 }
 
+/// What `hafailover COMMAND --help` says.
+fn help(command: &str) -> String {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_hafailover"));
+    let out = program.args(command.split_whitespace()).arg("--help").output().expect("runs");
+    assert!(out.status.success(), "{command} --help fails");
+    String::from_utf8(out.stdout).expect("text")
+}
+
+/// `--no-wait` and the like in a text.
+fn options(text: &str) -> Vec<String> {
+    let starts = text.split("--").skip(1);
+    let word = |rest: &str| {
+        rest.chars().take_while(|c| c.is_ascii_lowercase() || *c == '-').collect::<String>()
+    };
+    starts.map(word).filter(|w| !w.is_empty()).collect()
+}
+
+#[test]
+fn the_manual_and_the_program_know_the_same_options() {
+    let listed = help("");
+    let after = listed.lines().skip_while(|l| *l != "Commands:").skip(1);
+    let names = after.map_while(|l| l.strip_prefix("  ")).filter_map(|l| l.split(' ').next());
+    let hidden = ["", "state create", "ip", "lost", "generator"];
+    let all = names.filter(|n| *n != "help").chain(hidden);
+    let known: Vec<String> = all.flat_map(|command| options(&help(command))).collect();
+    assert!(known.len() > 20, "{known:?}");
+    let manual = text("man/hafailover.8").replace("\\-", "-");
+    let told = options(&manual);
+    let lacking = |have: &[String], want: &[String]| {
+        want.iter().filter(|o| !have.contains(o)).cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(lacking(&told, &known), Vec::<String>::new(), "hafailover(8) lacks these");
+    assert_eq!(lacking(&known, &told), Vec::<String>::new(), "the program lacks these");
+}
+
 #[test]
 fn the_example_configuration_is_good() {
     let parsed = hafailover::config::load::parse(&text("config/hafailover.toml"), "x", "ttisrv1");

@@ -372,7 +372,8 @@ impl<'a> Step<'a> {
                 }
                 self.note(n, || format!("answers {reply:?}"));
             }
-            Action::Announce { .. } | Action::Send { .. } | Action::Exit => {}
+            Action::Announce { .. } | Action::Prove { .. } | Action::Send { .. } | Action::Exit => {
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 //! `----`, and all that the nodes then said. `UPDATE=1 cargo test --test scenarios` rewrites the
 //! traces; read the difference before you commit it.
 
-mod world;
+pub mod world;
 
 use hafailover::core::name::{GroupName, LinkId, NodeId};
 use hafailover::core::policy::{Failback, GroupPolicy, OnLost, OnSilence, Policy, Safety, Timing};
@@ -62,7 +62,7 @@ fn play(script: &str) -> String {
     world.map(|w| w.trace.join("\n") + "\n").unwrap_or_default()
 }
 
-struct Setup {
+pub struct Setup {
     nodes: usize,
     clones: Vec<usize>,
     links: usize,
@@ -101,7 +101,7 @@ impl Default for Setup {
 
 impl Setup {
     /// Settings come before the first command.
-    fn take(&mut self, words: &[&str]) -> bool {
+    pub fn take(&mut self, words: &[&str]) -> bool {
         let silence = |w: &str| if w == "hold" { OnSilence::Hold } else { OnSilence::Takeover };
         match words {
             ["nodes", n] => self.nodes = n.parse().expect("a number"),
@@ -142,7 +142,7 @@ impl Setup {
         true
     }
 
-    fn policies(&self) -> Vec<Policy> {
+    pub fn policies(&self) -> Vec<Policy> {
         let policy = |n: usize| Policy {
             me: NodeId(n as u8),
             nodes: (1..=self.nodes).map(|n| format!("n{n}")).collect(),
@@ -164,7 +164,7 @@ fn duration(word: &str) -> Duration {
     }
 }
 
-fn command(world: &mut World, words: &[&str]) {
+pub fn command(world: &mut World, words: &[&str]) {
     let group = |w: &str| GroupName(w.to_string());
     match words {
         ["run", time] => world.run(duration(time)),

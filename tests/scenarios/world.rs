@@ -8,7 +8,8 @@ use hafailover::core::record::Record;
 use hafailover::core::say::What;
 use hafailover::core::time::{Duration, Instant};
 use hafailover::core::{
-    Action, Boot, Core, Event, Guard, Lost, Member, MemberState, Observation, StartError, StopError,
+    Action, Boot, Core, Event, Guard, Lost, Member, MemberState, Observation, Proof, Reply,
+    StartError, StopError,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,6 +27,8 @@ pub struct World {
     /// How long a frame is under way on a slow link.
     pub wire: BTreeMap<u8, Duration>,
     pub trace: Vec<String>,
+    /// What the nodes answered, not yet taken.
+    pub replies: Vec<Reply>,
     queue: BTreeMap<(Instant, u64), (usize, u64, Event)>,
     count: u64,
     two: BTreeSet<GroupName>,
@@ -65,6 +68,7 @@ pub struct Units {
     pub token: Option<Epoch>,
     /// A stop has begun and is not verified.
     pub closed: Option<Epoch>,
+    pub proof: Option<(Epoch, Proof)>,
     pub start_fails: bool,
     /// It starts well and is dead at the next look.
     pub start_dies: bool,
@@ -91,6 +95,7 @@ impl World {
             cut: BTreeSet::new(),
             wire: BTreeMap::new(),
             trace: Vec::new(),
+            replies: Vec::new(),
             queue: BTreeMap::new(),
             count: 0,
             two: BTreeSet::new(),
@@ -205,6 +210,7 @@ impl World {
             members: vec![member],
             token: units.token,
             closed: units.closed,
+            proof: units.proof.filter(|(e, _)| units.token == Some(*e)).map(|(_, proof)| proof),
             no_carrier: units.no_carrier.then(|| "eth0".to_string()),
             ..Observation::default()
         };
@@ -329,6 +335,10 @@ impl World {
                     self.nodes[n].jobs.insert(job, Job { group: group.clone(), stop: true });
                     self.later(n, STOP, Event::Stopped { group, job, result: Ok(()) });
                 }
+                Action::Prove { group, epoch, proof } => {
+                    let units = self.nodes[n].units.entry(group).or_default();
+                    units.proof = Some((epoch, *proof));
+                }
                 Action::Adopt { group, epoch } => {
                     self.nodes[n].units.entry(group).or_default().token = Some(epoch);
                 }
@@ -349,7 +359,10 @@ impl World {
                         self.note(n, &format!("{line}{group}{peer}{epoch}: {reason}{proof}"));
                     }
                 }
-                Action::Answer { reply, .. } => self.note(n, &format!("answers {reply:?}")),
+                Action::Answer { reply, .. } => {
+                    self.note(n, &format!("answers {reply:?}"));
+                    self.replies.push(reply);
+                }
                 Action::Exit => {
                     self.note(n, "exits");
                     self.kill_daemon(n);

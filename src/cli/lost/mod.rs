@@ -177,7 +177,7 @@ fn stop_all(
                     Err(StopError::Unknown { .. }) if !held.contains(&group) => {
                         drop(left.remove(&group));
                     }
-                    Err(e) => drop(left.insert(group, format!("{e:?}"))),
+                    Err(e) => drop(left.insert(group, e.words())),
                 }
             }
         })

@@ -49,6 +49,7 @@ pub async fn observe(shared: &Shared, name: &GroupName, managed: &Managed) -> Ob
     Observation {
         members,
         token,
+        proof: token.and_then(|epoch| token::proof(name, epoch)),
         closed: token::read_closed(name),
         leftovers: leftovers.into_iter().flatten().collect(),
         blind: false,
@@ -82,7 +83,7 @@ async fn start_layers(
     valid_until: Instant,
 ) -> Result<(), StartError> {
     let unknown = |why: String| StartError::Unknown { why };
-    token::write(name, epoch).map_err(|e| unknown(format!("the token: {e}")))?;
+    token::write(name, epoch).map_err(|e| unknown(format!("the token in {}: {e}", token::DIR)))?;
     let before = read(shared, name, &managed.names()).await.map_err(unknown)?;
     if let Some(why) = before.iter().find_map(|u| u.unloaded.clone()) {
         return Err(unknown(why));
@@ -153,7 +154,7 @@ async fn start_layer(
 /// next: what lies below a layer that did not stop is not touched. The token goes last.
 pub async fn stop(shared: Rc<Shared>, name: GroupName, managed: Managed) -> Result<(), StopError> {
     let unknown = |why: String| StopError::Unknown { why };
-    token::close(&name).map_err(|e| unknown(format!("the token: {e}")))?;
+    token::close(&name).map_err(|e| unknown(format!("the token in {}: {e}", token::DIR)))?;
     stop_unit(&shared, &name, &name.unit()).await.map_err(unknown)?;
     let units = read(&shared, &name, &managed.names()).await.map_err(unknown)?;
     for layer in layers(&units, |u| &u.id, |u| &u.after) {
@@ -174,7 +175,7 @@ pub async fn stop(shared: Rc<Shared>, name: GroupName, managed: Managed) -> Resu
             verify(&shared, unit, &units).await?;
         }
     }
-    token::remove(&name).map_err(|e| unknown(format!("the token: {e}")))
+    token::remove(&name).map_err(|e| unknown(format!("the token in {}: {e}", token::DIR)))
 }
 
 /// Asks until there is an answer: a call that was lost with its connection stopped nothing. What an

@@ -245,7 +245,9 @@ fn take(shared: &Rc<Shared>, ask: Ask) {
             work(shared, group.clone(), async move {
                 let result = match managed {
                     Some(managed) => group::stop(mine.clone(), group.clone(), managed).await,
-                    None => Err(StopError::Unknown { why: "its members are not known".into() }),
+                    None => Err(StopError::Unknown {
+                        why: "its members are not known: hafailover check".into(),
+                    }),
                 };
                 mine.next_turn(&group);
                 mine.tell(Event::Stopped { group, job, result }).await;

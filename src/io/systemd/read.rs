@@ -88,7 +88,7 @@ pub async fn bus(shared: &Shared) -> Result<Bus, String> {
             return Ok(bus);
         }
         if clock::now() >= end {
-            return Err("systemd does not answer over D-Bus".into());
+            return Err("systemd does not answer over D-Bus: systemctl status dbus".into());
         }
         let _ = tokio::time::timeout(LOOK_AGAIN, changed).await;
     }

@@ -2,7 +2,7 @@
 
 use super::bus::{self, Bus, Properties, State};
 use crate::core::{IN_USE, Member, MemberState};
-use crate::io::kernel;
+use crate::io::{holders, kernel};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
@@ -141,8 +141,8 @@ impl Unit {
     }
 
     pub fn holders(&self) -> Vec<String> {
-        if let Some((path, _)) = &self.mount {
-            return kernel::holders(path);
+        if let Some((path, what)) = &self.mount {
+            return holders::holders(path, what);
         }
         let comm = |pid: &u32| std::fs::read_to_string(format!("/proc/{pid}/comm"));
         let pids = kernel::processes(&self.cgroup).unwrap_or_default();

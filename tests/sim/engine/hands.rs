@@ -61,7 +61,7 @@ impl World {
                     }
                     self.later(after, Next::Look { node: n, life, group: g });
                 }
-                Action::Announce { .. } => {}
+                Action::Announce { .. } | Action::Prove { .. } => {}
                 Action::Say(saying) => self.said(n, &saying),
                 Action::Answer { request, reply } => self.answered(n, request, reply),
                 Action::Exit => {
