@@ -117,7 +117,7 @@ fn serve(world: &mut World, n: usize, stream: UnixStream) {
         Request::View => {
             let core = world.nodes[n].core.as_ref().expect("its socket is there");
             let view = Box::new(core.view(world.now));
-            drop(send(&Reply::View { view, daemon: daemon() }));
+            send(&Reply::View { view, daemon: daemon() });
             return;
         }
         Request::Reload => panic!("a core does not read files"),
