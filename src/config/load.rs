@@ -407,18 +407,19 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let advice = || format!("\"{text}\" is no time: write a number and ms, s, min or h: \"500ms\"");
     let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(advice)?;
     let number: f64 = text[..split].parse().map_err(|_| advice())?;
+    // In nanoseconds, so that a time is the same in whatever unit it is written.
     let unit = match text[split..].trim() {
-        "ms" => 0.001,
-        "s" => 1.0,
-        "min" => 60.0,
-        "h" => 3600.0,
+        "ms" => 1e6,
+        "s" => 1e9,
+        "min" => 60e9,
+        "h" => 3600e9,
         _ => return Err(advice()),
     };
-    let seconds = number * unit;
-    if !(0.0..=86_400.0 * 30.0).contains(&seconds) {
+    let nanos = (number * unit).round();
+    if !(0.0..=86_400e9 * 30.0).contains(&nanos) {
         return Err(format!("\"{text}\" is too long: at most 30 days"));
     }
-    Ok(Duration::from_nanos((seconds * 1e9).round() as u64))
+    Ok(Duration::from_nanos(nanos as u64))
 }
 
 pub fn show(d: Duration) -> String {

@@ -3,12 +3,14 @@
 mod accepted;
 mod check;
 
-use hafailover::config::load::{ConfigError, parse};
+use hafailover::config::load::{ConfigError, parse, parse_duration, show};
 use hafailover::config::settings::{GroupSettings, Settings};
 use hafailover::config::{generator, target};
 use hafailover::core::name::GroupName;
+use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 const GOOD: &str = r#"[cluster]
 name = "office"
@@ -379,4 +381,23 @@ fn the_gates_are_written_even_where_the_settings_are_wrong() {
     assert!(read("smbd.service").contains("After=srv.mount\n"), "Order=listed");
     assert!(read("srv.mount").contains("DefaultDependencies=no\n"));
     assert!(read("srv.mount").contains("After=hafailover.service\n"));
+}
+
+proptest! {
+    /// What is shown can be written again and means the same, to the millisecond.
+    #[test]
+    fn a_time_that_is_shown_is_read_back(ms in 0u64..86_400_000 * 30) {
+        let time = Duration::from_millis(ms);
+        prop_assert_eq!(parse_duration(&show(time)), Ok(time));
+        let seconds = format!("{}.{:03}s", ms / 1000, ms % 1000);
+        prop_assert_eq!(parse_duration(&seconds), Ok(time));
+    }
+
+    /// Any text is a time or is refused with advice that names it.
+    #[test]
+    fn what_is_no_time_is_refused_by_name(text in "[0-9.]{0,6} ?(ms|s|min|h|m|d|)[ -~]{0,2}") {
+        if let Err(words) = parse_duration(&text) {
+            prop_assert!(words.contains(&format!("\"{text}\"")), "{}", words);
+        }
+    }
 }
