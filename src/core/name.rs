@@ -100,6 +100,7 @@ impl fmt::Display for Epoch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn of_equal_counters_the_earlier_node_is_higher() {
@@ -107,5 +108,20 @@ mod tests {
         assert!(e(3, 0) > e(3, 1));
         assert!(e(4, 1) > e(3, 0));
         assert!(Epoch::default() < e(1, 15));
+    }
+
+    fn epoch() -> impl Strategy<Value = Epoch> {
+        (0u64..5, 0u8..4).prop_map(|(counter, node)| Epoch { counter, node: NodeId(node) })
+    }
+
+    proptest! {
+        /// Two nodes never disagree on which of two claims is the higher.
+        #[test]
+        fn the_order_of_epochs_is_total(a in epoch(), b in epoch(), c in epoch()) {
+            prop_assert_eq!(a.cmp(&b), b.cmp(&a).reverse());
+            prop_assert_eq!(a.cmp(&b).is_eq(), a == b);
+            prop_assert!(!(a <= b && b <= c) || a <= c);
+            prop_assert!(a.counter >= b.counter || a < b, "a counter more is above all below it");
+        }
     }
 }
