@@ -312,13 +312,11 @@ impl World {
                 Action::Send { link, heartbeat } => self.send(n, link, &heartbeat),
                 Action::Persist { ticket, record } => {
                     let node = &mut self.nodes[n];
-                    let result = match node.full {
-                        true => Err("no space left on device".to_string()),
-                        false => {
-                            node.disk = Some(*record);
-                            Ok(())
-                        }
-                    };
+                    if !node.full {
+                        node.disk = Some(*record);
+                    }
+                    let why = "no space left on device".to_string();
+                    let result = if node.full { Err(why) } else { Ok(()) };
                     let takes = node.disk_takes.unwrap_or(DISK);
                     self.later(n, takes, Event::Persisted { ticket, result });
                 }
