@@ -3,7 +3,7 @@
 //! missing gate lets a stray start succeed.
 
 use super::accepted::{self, Accepted};
-use super::target::{Target, find};
+use super::target::{Target, drafts, find};
 use std::fmt::Write;
 use std::path::Path;
 
@@ -16,8 +16,12 @@ pub const TOKENS: &str = "/run/hafailover/owned";
 pub fn generate(root: &Path, out: &Path) -> Vec<String> {
     let last = Accepted::load(&root.join(accepted::FILE.trim_start_matches('/')));
     let found = find(root);
-    let targets = last.unwrap_or_default().cover(&found);
-    let mut errors: Vec<String> = found.wrong.into_iter().map(|w| w.words).collect();
+    let (mut targets, mut errors) = drafts(root);
+    let more = found.wrong.iter().map(|w| &w.words).filter(|words| !errors.contains(words));
+    errors.extend(more.cloned().collect::<Vec<_>>());
+    // Of a group with an error both: what it was, and what can be read of what it is to be.
+    targets.retain(|draft| found.targets.iter().all(|t| t.name != draft.name));
+    targets.extend(last.unwrap_or_default().cover(&found));
     for target in &targets {
         for (unit, text) in dropins(target, listed(target)) {
             let dir = out.join(format!("{unit}.d"));
@@ -44,15 +48,20 @@ pub fn dropins(target: &Target, listed: bool) -> Vec<(String, String)> {
         target.name.unit()
     );
     let members: Vec<&String> = target.hard.iter().chain(&target.soft).collect();
+    // Nobody who isolates a target means the groups: their members would stop in no order.
+    let gate = format!("AssertPathExists={token}\nIgnoreOnIsolate=yes");
     let mut all = Vec::new();
     let mut text = head.clone();
     let list = members.iter().map(|m| m.as_str()).collect::<Vec<_>>().join(" ");
-    let _ = writeln!(text, "After={list}\nAssertPathExists={token}");
+    if !list.is_empty() {
+        let _ = writeln!(text, "After={list}");
+    }
+    let _ = writeln!(text, "{gate}");
     all.push((target.name.unit(), text));
     let mut before: Option<&String> = None;
     for member in members {
         let mut text = head.clone();
-        let _ = writeln!(text, "After=hafailover.service\nAssertPathExists={token}");
+        let _ = writeln!(text, "After=hafailover.service\n{gate}");
         if let Some(before) = before.filter(|_| listed) {
             let _ = writeln!(text, "After={before}");
         }

@@ -87,10 +87,11 @@ pub fn find(root: &Path) -> Found {
         let words = format!("{} groups are enabled: at most {GROUPS_MAX}", found.targets.len());
         found.wrong.push(Wrong { groups: names(), words });
     }
-    let mut owner: BTreeMap<&str, &GroupName> = BTreeMap::new();
+    let mut owner: BTreeMap<String, &GroupName> = BTreeMap::new();
     for target in &found.targets {
         for unit in target.hard.iter().chain(&target.soft) {
-            if let Some(other) = owner.insert(unit, &target.name) {
+            let other = owner.insert(own_name(root, unit), &target.name);
+            if let Some(other) = other.filter(|other| **other != target.name) {
                 let words = format!(
                     "{}: {unit} is a member of {} and of {}: a unit can move with one group only; \
                      put what several groups share outside of all groups",
@@ -104,6 +105,24 @@ pub fn find(root: &Path) -> Found {
         }
     }
     found
+}
+
+/// All enabled groups below `root` as far as they can be read, for their gates: a wrong line, a
+/// member that is masked, or one that is gone, opens no gate of the others.
+pub fn drafts(root: &Path) -> (Vec<Target>, Vec<String>) {
+    let (mut targets, mut errors) = (Vec::new(), Vec::new());
+    for name in enabled(root) {
+        let unit = name.unit();
+        let Some((mut text, wrong)) = UnitText::gather(root, &unit) else {
+            errors.push(no_file(&name));
+            continue;
+        };
+        text.add_links(root, &unit);
+        let (target, more) = Target::draft(&name, &text);
+        errors.extend(wrong.into_iter().chain(more));
+        targets.push(target);
+    }
+    (targets, errors)
 }
 
 impl Found {
@@ -148,12 +167,7 @@ pub fn read(root: &Path, name: &GroupName) -> Result<Target, String> {
     if name.0.len() > GROUP_NAME_MAX {
         return Err(format!("{unit}: a group's name has at most {GROUP_NAME_MAX} bytes"));
     }
-    let Some(mut text) = UnitText::load(root, &unit)? else {
-        return Err(format!(
-            "{unit} is enabled into {REGISTRY} or runs here, but there is no such file: write \
-             /etc/systemd/system/{unit} or run systemctl disable {unit}"
-        ));
-    };
+    let Some(mut text) = UnitText::load(root, &unit)? else { return Err(no_file(name)) };
     text.add_links(root, &unit);
     let target = Target::of(name, &text)?;
     let members = identity::members(root, &target);
@@ -162,21 +176,39 @@ pub fn read(root: &Path, name: &GroupName) -> Result<Target, String> {
     Ok(Target { identity, texts, ..target })
 }
 
+fn no_file(name: &GroupName) -> String {
+    let unit = name.unit();
+    format!(
+        "{unit} is enabled into {REGISTRY} or runs here, but there is no such file: write \
+         /etc/systemd/system/{unit} or run systemctl disable {unit}"
+    )
+}
+
 impl Target {
     /// What the target's own text says; what nodes compare is still to be made.
     pub fn of(name: &GroupName, text: &UnitText) -> Result<Target, String> {
         refuse_others(text)?;
-        let hard = members(text, &["Requires", "BindsTo"])?;
-        let mut soft = members(text, &["Wants"])?;
-        soft.retain(|unit| !hard.contains(unit));
-        if hard.is_empty() || hard.len() + soft.len() > MEMBERS_MAX {
+        let (target, errors) = Target::draft(name, text);
+        if let Some(error) = errors.into_iter().next() {
+            return Err(error);
+        }
+        let (hard, soft) = (target.hard.len(), target.soft.len());
+        if hard == 0 || hard + soft > MEMBERS_MAX {
             return Err(format!(
-                "{}: {} hard members: a group names 1 to {MEMBERS_MAX} in Requires=",
+                "{}: {hard} hard members: a group names 1 to {MEMBERS_MAX} in Requires=",
                 text.fragment.display(),
-                hard.len()
             ));
         }
-        Ok(Target {
+        Ok(target)
+    }
+
+    /// The same as far as it can be read, and what is wrong.
+    fn draft(name: &GroupName, text: &UnitText) -> (Target, Vec<String>) {
+        let (hard, mut errors) = members(text, &["Requires", "BindsTo"]);
+        let (mut soft, more) = members(text, &["Wants", "Upholds"]);
+        errors.extend(more);
+        soft.retain(|unit| !hard.contains(unit));
+        let target = Target {
             name: name.clone(),
             fragment: text.fragment.clone(),
             hard,
@@ -184,28 +216,37 @@ impl Target {
             settings: text.section("X-Hafailover"),
             identity: 0,
             texts: 0,
-        })
+        };
+        (target, errors)
     }
 }
 
-fn members(text: &UnitText, keys: &[&str]) -> Result<Vec<String>, String> {
-    let mut list = Vec::new();
+/// A unit's own name, where this one is an alias.
+pub fn own_name(root: &Path, unit: &str) -> String {
+    let files = UNIT_DIRS.iter().map(|d| root.join(d).join(unit));
+    let real = files.filter_map(|f| f.canonicalize().ok()).next();
+    let name = real.and_then(|f| Some(f.file_name()?.to_str()?.to_string()));
+    let template = |name: &String| name.contains("@.");
+    name.filter(|name| !template(name) && is_member(name).is_ok()).unwrap_or_else(|| unit.into())
+}
+
+/// The members, and what is wrong.
+fn members(text: &UnitText, keys: &[&str]) -> (Vec<String>, Vec<String>) {
+    let (mut list, mut errors) = (Vec::new(), Vec::new());
     for word in keys.iter().flat_map(|key| text.list("Unit", key)) {
         if word.value.contains('%') {
-            return Err(format!(
+            errors.push(format!(
                 "{}: {}: specifiers are not read here: write the unit's full name",
                 word.place(),
                 word.value
             ));
-        }
-        if let Err(advice) = is_member(&word.value) {
-            return Err(format!("{}: {} is no member: {advice}", word.place(), word.value));
-        }
-        if !list.contains(&word.value) {
+        } else if let Err(advice) = is_member(&word.value) {
+            errors.push(format!("{}: {} is no member: {advice}", word.place(), word.value));
+        } else if !list.contains(&word.value) {
             list.push(word.value);
         }
     }
-    Ok(list)
+    (list, errors)
 }
 
 /// What the cluster can start, stop and verify; else what to write instead.

@@ -36,51 +36,79 @@ pub struct UnitText {
 }
 
 impl UnitText {
-    /// `None`: there is no such unit. A template's instance reads the template.
+    /// `None`: there is no such unit. A template's instance reads the template, an alias what it
+    /// stands for.
     pub fn load(root: &Path, unit: &str) -> Result<Option<UnitText>, String> {
-        let names = match (unit.split_once('@'), unit.rsplit_once('.')) {
+        let Some((text, errors)) = UnitText::gather(root, unit) else { return Ok(None) };
+        match errors.into_iter().next() {
+            Some(error) => Err(error),
+            None => Ok(Some(text)),
+        }
+    }
+
+    /// The same, with all that can be read where something is wrong, and what is wrong. A masked
+    /// unit is read behind its mask.
+    pub fn gather(root: &Path, unit: &str) -> Option<(UnitText, Vec<String>)> {
+        let mut names = match (unit.split_once('@'), unit.rsplit_once('.')) {
             (Some((prefix, _)), Some((_, suffix))) => {
                 vec![unit.to_string(), format!("{prefix}@.{suffix}")]
             }
             _ => vec![unit.to_string()],
         };
-        let find = |name: &String| {
-            UNIT_DIRS.iter().map(|d| root.join(d).join(name)).find(|p| p.symlink_metadata().is_ok())
-        };
-        let Some(fragment) = names.iter().find_map(find) else { return Ok(None) };
-        if std::fs::canonicalize(&fragment).is_ok_and(|p| p == Path::new("/dev/null")) {
-            let shown = fragment.display();
-            return Err(format!("{shown}: {unit} is masked: systemctl unmask {unit}"));
+        let all = |name: &String| UNIT_DIRS.map(|d| root.join(d).join(name));
+        let mut found: Vec<PathBuf> = names.iter().flat_map(all).collect();
+        found.retain(|p| p.symlink_metadata().is_ok());
+        let masked =
+            |p: &PathBuf| std::fs::canonicalize(p).is_ok_and(|p| p == Path::new("/dev/null"));
+        let first = found.first()?;
+        let mut errors = Vec::new();
+        if masked(first) {
+            let shown = first.display();
+            errors.push(format!("{shown}: {unit} is masked: systemctl unmask {unit}"));
         }
-        let mut text = UnitText::empty(&fragment);
-        text.read(&fragment)?;
+        let fragment = found.iter().find(|p| !masked(p)).unwrap_or(first);
+        if let Some(name) = real_name(fragment).filter(|name| !names.contains(name)) {
+            names.push(name);
+        }
+        let mut text = UnitText::empty(fragment);
+        errors.extend(text.read(fragment));
         for file in dropins(root, &names) {
-            text.read(&file)?;
+            errors.extend(text.read(&file));
         }
-        Ok(Some(text))
+        Some((text, errors))
     }
 
-    fn read(&mut self, file: &Path) -> Result<(), String> {
-        let at = |e: std::io::Error| format!("{}: {e}", file.display());
-        if std::fs::metadata(file).map_err(at)?.len() > FILE_MAX {
-            return Err(format!("{}: longer than {FILE_MAX} bytes", file.display()));
+    /// What is wrong with it.
+    fn read(&mut self, file: &Path) -> Vec<String> {
+        let at = |e: std::io::Error| vec![format!("{}: {e}", file.display())];
+        match std::fs::metadata(file) {
+            Err(e) => return at(e),
+            Ok(meta) if meta.len() > FILE_MAX => {
+                return vec![format!("{}: longer than {FILE_MAX} bytes", file.display())];
+            }
+            Ok(_) => {}
         }
-        self.add(&std::fs::read_to_string(file).map_err(at)?, file)
+        match std::fs::read_to_string(file) {
+            Ok(text) => self.add(&text, file),
+            Err(e) => at(e),
+        }
     }
 
     pub fn empty(fragment: &Path) -> UnitText {
         UnitText { fragment: fragment.into(), assignments: Vec::new() }
     }
 
-    /// What stands in `file`, which comes after all before.
-    pub fn add(&mut self, text: &str, file: &Path) -> Result<(), String> {
-        self.assignments.extend(parse(text, file)?);
-        Ok(())
+    /// Takes in what stands in `file`, which comes after all before. What is wrong with it.
+    pub fn add(&mut self, text: &str, file: &Path) -> Vec<String> {
+        let (assignments, errors) = parse(text, file);
+        self.assignments.extend(assignments);
+        errors
     }
 
     /// The links that `systemctl enable` makes of WantedBy= and RequiredBy=, as what they mean.
     pub fn add_links(&mut self, root: &Path, unit: &str) {
-        for (key, kind) in [("Requires", "requires"), ("Wants", "wants")] {
+        let kinds = [("Requires", "requires"), ("Wants", "wants"), ("Upholds", "upholds")];
+        for (key, kind) in kinds {
             let dirs = UNIT_DIRS.iter().map(|d| root.join(d).join(format!("{unit}.{kind}")));
             let links = dirs.filter_map(|d| std::fs::read_dir(d).ok()).flatten().flatten();
             let mut links: Vec<PathBuf> = links.map(|l| l.path()).collect();
@@ -136,8 +164,16 @@ fn dropins(root: &Path, names: &[String]) -> Vec<PathBuf> {
     files.into_values().collect()
 }
 
-fn parse(text: &str, file: &Path) -> Result<Vec<Assignment>, String> {
-    let mut assignments = Vec::new();
+/// The name of the file that an alias stands for, if that is a unit of the same kind.
+fn real_name(fragment: &Path) -> Option<String> {
+    let real = std::fs::canonicalize(fragment).ok()?;
+    let same = real.extension() == fragment.extension();
+    real.file_name().filter(|_| same).map(|name| name.to_string_lossy().into_owned())
+}
+
+/// What is assigned, and the lines that are wrong.
+fn parse(text: &str, file: &Path) -> (Vec<Assignment>, Vec<String>) {
+    let (mut assignments, mut errors) = (Vec::new(), Vec::new());
     let mut section = String::new();
     let mut lines = text.lines().enumerate().peekable();
     while let Some((n, line)) = lines.next() {
@@ -162,10 +198,11 @@ fn parse(text: &str, file: &Path) -> Result<Vec<Assignment>, String> {
             }
         }
         let Some((key, value)) = whole.split_once('=') else {
-            return Err(format!(
+            errors.push(format!(
                 "{}:{line_number}: \"{whole}\" is no assignment: write KEY=VALUE",
                 file.display()
             ));
+            continue;
         };
         assignments.push(Assignment {
             section: section.clone(),
@@ -175,7 +212,7 @@ fn parse(text: &str, file: &Path) -> Result<Vec<Assignment>, String> {
             line: line_number,
         });
     }
-    Ok(assignments)
+    (assignments, errors)
 }
 
 #[cfg(test)]
@@ -186,9 +223,10 @@ mod tests {
     fn continued_lines_comments_and_places() {
         let text = "# c\n[Unit]\nRequires=a.service \\\n# between\n  b.mount\n\n\
                     [X-Hafailover]\nNodes=n1\n";
-        let got = parse(text, Path::new("f")).expect("good");
+        let (got, errors) = parse(text, Path::new("f"));
+        assert_eq!(errors, Vec::<String>::new());
         assert_eq!(got[0].value.split_whitespace().collect::<Vec<_>>(), ["a.service", "b.mount"]);
         assert_eq!((got[0].line, got[1].section.as_str(), got[1].line), (3, "X-Hafailover", 8));
-        assert!(parse("[Unit]\nrubbish\n", Path::new("f")).expect_err("bad").starts_with("f:2:"));
+        assert!(parse("[Unit]\nrubbish\n", Path::new("f")).1[0].starts_with("f:2:"));
     }
 }

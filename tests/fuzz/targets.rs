@@ -76,7 +76,7 @@ fn codec(me: u8) -> Codec {
 /// A node in its first moment, and what it asks for.
 fn core(me: u8) -> (Core, Vec<Action>) {
     let mut unit = UnitText::empty(Path::new("x"));
-    unit.add(TARGET, Path::new("x")).expect("it is good");
+    assert!(unit.add(TARGET, Path::new("x")).is_empty(), "it is good");
     let name = GroupName("files".into());
     let target = Group::of(&name, &unit).expect("it is good");
     let group = settle(&target, &SETTINGS).expect("it is good").policy;
@@ -189,7 +189,7 @@ fn target(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let file = Path::new("files.target");
     let mut unit = UnitText::empty(file);
-    let read = unit.add(text, file);
+    let read = unit.add(text, file).into_iter().next().map_or(Ok(()), Err);
     let group = read.and_then(|()| Group::of(&GroupName("files".into()), &unit));
     match group.and_then(|target| settle(&target, &SETTINGS)) {
         Ok(group) => {

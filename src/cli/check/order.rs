@@ -5,7 +5,7 @@ use crate::config::generator;
 use crate::config::load::show;
 use crate::config::order::{Part, cycle, is_after, span, stop_time};
 use crate::config::settings::Settings;
-use crate::config::target::Target;
+use crate::config::target::{Target, own_name};
 use crate::config::unit::UnitText;
 use crate::core::policy::{GroupPolicy, OnLost, OnSilence};
 use std::path::Path;
@@ -57,10 +57,20 @@ pub fn parts(root: &Path, target: &Target) -> Vec<Part> {
         let Some(part) = parts.iter_mut().find(|p| p.name == unit) else { continue };
         part.after.extend(added.map(str::to_string));
     }
+    // Others may order themselves by another name of a member than the group uses.
+    let own: Vec<(String, String)> =
+        members.iter().map(|m| (own_name(root, m), m.to_string())).collect();
+    let member = |name: &String| {
+        let own_of = own_name(root, name);
+        own.iter().find(|(own, _)| *own == own_of).map_or_else(|| name.clone(), |(_, m)| m.clone())
+    };
     for (unit, other) in before {
-        if let Some(part) = parts.iter_mut().find(|p| p.name == unit) {
+        if let Some(part) = parts.iter_mut().find(|p| p.name == member(&unit)) {
             part.after.push(other);
         }
+    }
+    for part in &mut parts {
+        part.after = part.after.iter().map(member).collect();
     }
     parts
 }
