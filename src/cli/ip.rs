@@ -22,8 +22,9 @@ const LATER: Duration = Duration::from_secs(60);
 /// So many losses within [`LOSS_WINDOW`] are no accident.
 const LOSSES_MAX: usize = 10;
 const LOSS_WINDOW: Duration = Duration::from_secs(60);
-/// Least time between two defences against a foreign host.
+/// Least time between two defences against a foreign host, and between two words about it.
 const DEFENCE_GAP: Duration = Duration::from_secs(1);
+const DEFENCE_WORDS: Duration = Duration::from_secs(60);
 /// Exit codes after which systemd does not try again: the cluster decides.
 const IN_USE: u8 = 4;
 const TAKEN_AWAY: u8 = 5;
@@ -95,6 +96,7 @@ fn hold(instance: &Instance) -> Result<(), Failure> {
         burst: VecDeque::new(),
         lost: Vec::new(),
         defended: None,
+        told: None,
     };
     if !holder.is_here()? {
         holder.probe(&news)?;
@@ -152,6 +154,8 @@ struct Holder {
     burst: VecDeque<crate::core::time::Instant>,
     lost: Vec<crate::core::time::Instant>,
     defended: Option<crate::core::time::Instant>,
+    /// When the foreign host was last told of.
+    told: Option<crate::core::time::Instant>,
 }
 
 impl Holder {
@@ -238,6 +242,9 @@ impl Holder {
             }
             // An interface that is down takes no IPv6 address; its coming up is a change too.
             Err(e) if netlink_is_down(&e) => Ok(()),
+            Err(e) if e.raw_os_error() == Some(libc::ENODEV) => Err(Failure::plain(format!(
+                "{address} is gone with its interface: look at its driver and its cable"
+            ))),
             Err(e) => Err(Failure::plain(format!("{address} is gone and cannot be added: {e}"))),
         }
     }
@@ -249,7 +256,14 @@ impl Holder {
         }
         self.defended = Some(now);
         let address = self.instance.address;
-        super::tell(format!("<3>{address} is claimed by another host, {}, too", show(mac)));
+        if self.told.is_none_or(|at| now.since(at) >= DEFENCE_WORDS) {
+            self.told = Some(now);
+            super::tell(format!(
+                "<3>{address} is claimed by another host, {}, too, and announced again: take it \
+                 off that host",
+                show(mac)
+            ));
+        }
         self.announce();
     }
 }

@@ -137,7 +137,7 @@ impl Daemon {
             store: store.spawn(sender.clone())?,
             notify: Notify::spawn()?,
             links: Vec::new(),
-            carrier: carrier::table(),
+            carrier: carrier::table()?,
             seen: BTreeMap::new(),
             asked: BTreeMap::new(),
             exit: false,

@@ -149,3 +149,55 @@ fn the_announcement_reaches_the_neighbours() {
     let table = sh(&format!("ip -n {} neigh show 10.9.0.9", spaces.b));
     assert!(!table.contains("02:00:00:00:00:99"), "{table}");
 }
+
+/// Goal: an address that something takes away again and again is given up, with a code by which
+/// its unit is not started again; an interface that is gone is named.
+#[test]
+fn what_takes_the_address_away_is_named() {
+    let spaces = Spaces::new();
+    let mut holder = Holder::start(&spaces.a, "10.9.0.9-24");
+    holder.ready();
+    let del = format!("ip -n {} addr del 10.9.0.9/24 dev eth0", spaces.a);
+    for _ in 0..10 {
+        sh(&del);
+        wait_for(&spaces.a, "10.9.0.9");
+    }
+    sh(&del);
+    let (code, text) = holder.end();
+    assert!(code == 5 && text.contains("was removed 11 times within 60 s"), "{code}: {text}");
+    let unit = include_str!("../../units/hafailover-ip@.service");
+    assert!(unit.contains("RestartPreventExitStatus=4 5\n"));
+    let mut holder = Holder::start(&spaces.a, "10.9.0.9-24");
+    holder.ready();
+    sh(&format!("ip -n {} link del eth0", spaces.a));
+    let (code, text) = holder.end();
+    assert!(code == 1 && text.contains("is gone with its interface"), "{code}: {text}");
+}
+
+/// Goal: a host that claims the address later is answered each time, and told of once.
+#[test]
+fn a_later_claim_is_answered_and_told_once() {
+    let spaces = Spaces::new();
+    let mut holder = Holder::start(&spaces.a, "10.9.0.9-24");
+    holder.ready();
+    sh(&format!("ip -n {} addr add 10.9.0.9/24 dev eth0", spaces.b));
+    // Whoever asks for somebody else says who he is.
+    let claim = format!(
+        "ip -n {0} neigh flush dev eth0; \
+         ip netns exec {0} ping -q -c1 -W1 -I 10.9.0.9 10.9.0.1 >/dev/null || true",
+        spaces.b
+    );
+    let mut said = String::new();
+    let mut buffer = [0; 512];
+    while !said.contains("is claimed by another host") {
+        sh(&claim);
+        let n = holder.child.stderr.as_mut().expect("piped").read(&mut buffer).expect("text");
+        said += &String::from_utf8_lossy(&buffer[..n]);
+    }
+    assert!(said.contains("take it off that host"), "{said}");
+    sh(&claim);
+    assert!(has(&spaces.a, "10.9.0.9"), "it is kept");
+    holder.signal("TERM");
+    let (code, text) = holder.end();
+    assert!(code == 0 && !text.contains("is claimed by"), "{code}: {text}");
+}

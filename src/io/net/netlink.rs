@@ -2,7 +2,8 @@
 //! programs and threads of their own.
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_EXCL, NLM_F_REQUEST,
+    NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_route::address::{
     AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage,
@@ -15,6 +16,9 @@ use std::net::{IpAddr, Ipv4Addr};
 
 /// Multicast groups of rtnetlink(7): links, IPv4 and IPv6 addresses.
 const CHANGES: u32 = 0x1 | 0x10 | 0x100;
+
+/// So often a list is asked for that is of no one moment.
+const DUMPS: usize = 16;
 
 /// An address that an interface has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,7 +96,22 @@ fn message(index: u32, address: IpAddr, prefix: u8) -> AddressMessage {
     message
 }
 
+/// Asks until the answer is of one moment: a list during which something changed may lack what was
+/// there all the time.
 fn request(ask: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<RouteNetlinkMessage>> {
+    for _ in 0..DUMPS {
+        if let Some(answers) = request_once(ask.clone(), flags)? {
+            return Ok(answers);
+        }
+    }
+    Err(io::Error::other("interfaces and addresses change faster than they can be listed"))
+}
+
+/// `None`: the list is not of one moment.
+fn request_once(
+    ask: RouteNetlinkMessage,
+    flags: u16,
+) -> io::Result<Option<Vec<RouteNetlinkMessage>>> {
     let mut socket = Socket::new(NETLINK_ROUTE)?;
     socket.bind_auto()?;
     let mut packet = NetlinkMessage::from(ask);
@@ -102,7 +121,7 @@ fn request(ask: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<RouteNetlinkM
     let mut bytes = vec![0; packet.buffer_len()];
     packet.serialize(&mut bytes);
     socket.send_to(&bytes, &SocketAddr::new(0, 0), 0)?;
-    let mut answers = Vec::new();
+    let (mut answers, mut torn) = (Vec::new(), false);
     loop {
         let (bytes, _) = socket.recv_from_full()?;
         let mut rest = &bytes[..];
@@ -111,10 +130,11 @@ fn request(ask: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<RouteNetlinkM
                 .map_err(|e| io::Error::other(e.to_string()))?;
             let length = (answer.header.length as usize).max(16).next_multiple_of(4);
             rest = rest.get(length..).unwrap_or_default();
+            torn |= answer.header.flags & NLM_F_DUMP_INTR != 0;
             match answer.payload {
-                NetlinkPayload::Done(_) => return Ok(answers),
+                NetlinkPayload::Done(_) => return Ok((!torn).then_some(answers)),
                 NetlinkPayload::Error(e) => match e.code {
-                    None => return Ok(answers),
+                    None => return Ok(Some(answers)),
                     Some(code) => return Err(io::Error::from_raw_os_error(-code.get())),
                 },
                 NetlinkPayload::InnerMessage(message) => answers.push(message),
