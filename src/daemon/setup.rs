@@ -140,16 +140,19 @@ impl Setup {
     }
 
     /// With the groups that the last daemon held though they were no longer enabled: they are held
-    /// until they are stopped. And those whose files do not tell how.
+    /// until they are stopped, also those whose files are gone: then by what the last daemon noted.
+    /// And what is wrong with them.
     pub fn with_held(&self) -> (Setup, Vec<String>) {
         let (mut all, mut errors) = (self.clone(), Vec::new());
-        let held = |n: &GroupName| token::read(n).or(token::read_closed(n)).is_some();
-        let unknown = |n: &GroupName| !self.groups.contains_key(n) && held(n);
+        let unknown = |n: &GroupName| !self.groups.contains_key(n) && token::held(n);
         for name in token::list().into_iter().filter(unknown) {
             let target = target::read(Path::new("/"), &name);
-            match target.and_then(|t| target::settle(&t, &self.settings)) {
-                Ok(group) => drop(all.groups.insert(name, group)),
-                Err(error) => errors.push(format!("{name} runs here by a token: {error}")),
+            let group = target.and_then(|t| target::settle(&t, &self.settings)).or_else(|error| {
+                errors.push(format!("{name} runs here by a token: {error}"));
+                target::settle(&noted(&name).ok_or(error)?, &self.settings)
+            });
+            if let Ok(group) = group {
+                all.groups.insert(name, group);
             }
         }
         (all, errors)
@@ -166,6 +169,20 @@ pub fn session() -> std::io::Result<Session> {
     let mut bytes = [0; 8];
     getrandom::fill(&mut bytes).map_err(|e| std::io::Error::other(e.to_string()))?;
     Ok(Session(u64::from_be_bytes(bytes).max(1)))
+}
+
+/// A group that is held, by the members that were noted of it.
+pub fn noted(name: &GroupName) -> Option<target::Target> {
+    let (hard, soft) = token::members(name)?;
+    Some(target::Target {
+        name: name.clone(),
+        fragment: name.unit().into(),
+        hard,
+        soft,
+        settings: Vec::new(),
+        identity: 0,
+        texts: 0,
+    })
 }
 
 pub fn hostname() -> String {

@@ -9,6 +9,11 @@ pub fn now() -> Instant {
     read(ClockId::Boottime)
 }
 
+/// Now, in microseconds of CLOCK_MONOTONIC, which systemd's timestamps count.
+pub fn monotonic_usec() -> u64 {
+    read(ClockId::Monotonic).0 / 1000
+}
+
 /// How long the machine has been suspended since boot: BOOTTIME less MONOTONIC.
 pub fn suspended() -> Duration {
     read(ClockId::Boottime).since(read(ClockId::Monotonic))

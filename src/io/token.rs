@@ -1,8 +1,9 @@
 //! Tokens: the file that lets a group's members start (`AssertPathExists=`) and that tells a new
 //! daemon what the last one owned. While a group stops, its token lies where no gate looks, so that
 //! nothing starts any more, and yet whoever comes next knows that the group is held until its stop
-//! is verified. A token names the userspace it was written in; one that survived a soft-reboot does
-//! not count.
+//! is verified. A token names the boot it was written in, and is removed in a soft-reboot. Beside
+//! it lie the names of the group's members: a group whose files are gone is held until these are
+//! stopped.
 
 use crate::core::Proof;
 use crate::core::name::{Epoch, GroupName, NodeId};
@@ -16,6 +17,8 @@ pub const DIR: &str = "/run/hafailover/owned";
 /// Where the tokens of groups are that are held but may not start: their stop has begun.
 const CLOSED: &str = "/run/hafailover/stopping";
 
+/// Where the members of these groups are.
+const MEMBERS: &str = "/run/hafailover/members";
 /// By what each is held.
 const PROOFS: &str = "/run/hafailover/proof";
 
@@ -28,11 +31,9 @@ fn closed_path(group: &GroupName) -> PathBuf {
 }
 
 pub fn write(group: &GroupName, epoch: Epoch) -> std::io::Result<()> {
-    std::fs::create_dir_all(DIR)?;
-    let text = format!("{} {} {:016x}\n", epoch.counter, epoch.node.0, boot());
-    let new = PathBuf::from(DIR).join(format!(".{}.new", group.0));
-    std::fs::write(&new, text)?;
-    std::fs::rename(new, path(group))
+    // To close it later takes no room any more.
+    std::fs::create_dir_all(CLOSED)?;
+    put(DIR, group, format!("{} {} {:016x}\n", epoch.counter, epoch.node.0, boot()))
 }
 
 #[derive(Serialize, Deserialize)]
@@ -50,14 +51,38 @@ pub fn prove(group: &GroupName, epoch: Epoch, proof: &Proof) {
     let _ = std::fs::create_dir_all(PROOFS).and_then(|()| std::fs::write(path, text));
 }
 
-/// By what it is held by that epoch, if that was kept in this life of the userspace.
+/// By what it is held by that epoch, if that was kept in this boot.
 pub fn proof(group: &GroupName, epoch: Epoch) -> Option<Proof> {
     let text = std::fs::read_to_string(PathBuf::from(PROOFS).join(&group.0)).ok()?;
     let kept: Kept = serde_json::from_str(&text).ok()?;
     (kept.boot == boot() && kept.epoch == epoch).then_some(kept.proof)
 }
 
-/// The epoch in the token; `None`: there is none, or it is of an earlier userspace.
+/// Remembers what is to be stopped before the group is released.
+pub fn note(group: &GroupName, hard: &[String], soft: &[String]) -> std::io::Result<()> {
+    put(MEMBERS, group, format!("{}\n{}\n", hard.join(" "), soft.join(" ")))
+}
+
+/// Hard and soft members of a group that is held, as they were last.
+pub fn members(group: &GroupName) -> Option<(Vec<String>, Vec<String>)> {
+    let text = std::fs::read_to_string(PathBuf::from(MEMBERS).join(&group.0)).ok()?;
+    let mut lines = text.lines().map(|l| l.split(' ').filter(|w| !w.is_empty()));
+    let mut words = || lines.next().map(|words| words.map(str::to_string).collect());
+    Some((words()?, words()?)).filter(|(hard, _): &(Vec<String>, _)| !hard.is_empty())
+}
+
+/// All of it, or what was there before.
+fn put(dir: &str, group: &GroupName, text: String) -> std::io::Result<()> {
+    std::fs::create_dir_all(dir)?;
+    let dir = PathBuf::from(dir);
+    let new = dir.join(format!(".{}.new", group.0));
+    let written = std::fs::write(&new, text);
+    // What there was of room is given back.
+    written.inspect_err(|_| drop(std::fs::remove_file(&new)))?;
+    std::fs::rename(new, dir.join(&group.0))
+}
+
+/// The epoch in the token; `None`: there is none, or it is of an earlier boot.
 pub fn read(group: &GroupName) -> Option<Epoch> {
     parse(&std::fs::read_to_string(path(group)).ok()?, boot())
 }
@@ -65,6 +90,11 @@ pub fn read(group: &GroupName) -> Option<Epoch> {
 /// The same of a group whose stop has begun and was not verified.
 pub fn read_closed(group: &GroupName) -> Option<Epoch> {
     parse(&std::fs::read_to_string(closed_path(group)).ok()?, boot())
+}
+
+/// Whether there is a token of this boot, open or closed.
+pub fn held(group: &GroupName) -> bool {
+    read(group).or(read_closed(group)).is_some()
 }
 
 /// Nothing of the group can start any more; it stays held.
@@ -77,7 +107,8 @@ pub fn close(group: &GroupName) -> std::io::Result<()> {
 pub fn remove(group: &GroupName) -> std::io::Result<()> {
     but_for_missing(std::fs::remove_file(path(group)))?;
     let _ = std::fs::remove_file(PathBuf::from(PROOFS).join(&group.0));
-    but_for_missing(std::fs::remove_file(closed_path(group)))
+    but_for_missing(std::fs::remove_file(closed_path(group)))?;
+    but_for_missing(std::fs::remove_file(PathBuf::from(MEMBERS).join(&group.0)))
 }
 
 fn but_for_missing(result: std::io::Result<()>) -> std::io::Result<()> {
@@ -95,8 +126,8 @@ pub fn list() -> Vec<GroupName> {
     names.into_iter().map(GroupName).collect()
 }
 
-/// This life of the userspace: the kernel's boot id and PID 1's start time (proc_pid_stat(5),
-/// field 22), which a soft-reboot changes.
+/// This life of PID 1: the kernel's boot id and PID 1's start time (proc_pid_stat(5), field 22). A
+/// soft-reboot changes neither: after one, tmpfiles.d(5) has removed what is here.
 pub fn boot() -> u64 {
     let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let stat = std::fs::read_to_string("/proc/1/stat").unwrap_or_default();

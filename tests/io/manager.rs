@@ -9,12 +9,14 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use tokio::sync::broadcast;
 use zbus::message::Type;
 use zbus::{Connection, MessageStream, ObjectPath, Variant};
 
 pub const PATIENCE: Duration = Duration::from_secs(20);
 /// The number of a job that somebody else asked for.
 pub const OTHERS: u32 = 1_000_000;
+const NAME: &str = "org.freedesktop.systemd1";
 const MANAGER: &str = "/org/freedesktop/systemd1";
 
 /// What a test changes while the manager runs.
@@ -28,6 +30,8 @@ pub struct State {
     pub after: BTreeMap<String, Vec<String>>,
     /// `BindsTo` by unit.
     pub binds_to: BTreeMap<String, Vec<String>>,
+    /// `ActiveEnterTimestampMonotonic` by unit.
+    pub entered: BTreeMap<String, u64>,
     /// `NRestarts` by unit.
     pub restarts: BTreeMap<String, u32>,
     /// Oneshot units that start and whose commands to stop fail.
@@ -39,12 +43,19 @@ pub struct State {
     /// One question about properties at a time is answered, each after so long.
     pub pace: Duration,
     turn: Arc<tokio::sync::Mutex<()>>,
-    /// The type of the job of hafailover.service, empty for none.
+    pings: Arc<tokio::sync::Mutex<()>>,
+    /// The type of the job of hafailover.service and of shutdown.target, empty for none.
     pub own_job: String,
     /// So many of the next calls for this unit's properties are never answered.
     pub mute: BTreeMap<String, u32>,
     /// The next answer about this unit waits until the sender is dropped.
     pub hold: BTreeMap<String, Receiver<()>>,
+    /// The next sign of life, and what comes after it, waits until the sender is dropped.
+    pub hold_ping: Option<Receiver<()>>,
+    /// Units that are loaded without their gates.
+    pub ungated: BTreeSet<String>,
+    /// At the next reset of a failure PID 1 leaves the bus for so long.
+    pub leaves: Option<Duration>,
     /// Sent before the next sign of life: signals that are in only after an answer that was given
     /// later on another connection.
     pub late: Vec<Signal>,
@@ -70,7 +81,7 @@ impl State {
 
 pub struct Manager {
     pub state: Arc<Mutex<State>>,
-    emit: tokio::sync::mpsc::UnboundedSender<Signal>,
+    emit: broadcast::Sender<Signal>,
     bus: Child,
 }
 
@@ -81,6 +92,7 @@ pub enum Signal {
     Done(String),
     /// The same of the job with this number.
     Job(u32, String),
+    Reloads,
     Reloaded,
     UnitFiles,
 }
@@ -88,7 +100,7 @@ pub enum Signal {
 impl Manager {
     /// Moves this thread into a mount namespace and starts both there.
     pub fn start() -> Manager {
-        Manager::with(&["org.freedesktop.systemd1", "org.freedesktop.login1"])
+        Manager::with(&[NAME, "org.freedesktop.login1"])
     }
 
     /// The same, under these names.
@@ -101,9 +113,9 @@ impl Manager {
         bus.args(["--system", "--nofork", "--nopidfile", "--nosyslog"]).stderr(Stdio::null());
         let bus = bus.spawn().expect("dbus is installed: tests/lab/prepare.sh");
         let state: Arc<Mutex<State>> = Arc::default();
-        let (emit, signals) = tokio::sync::mpsc::unbounded_channel();
+        let (emit, _) = broadcast::channel(64);
         let (ready, is_ready) = channel();
-        let mine = state.clone();
+        let (mine, signals) = (state.clone(), emit.clone());
         std::thread::spawn(move || run(async { serve(mine, names, signals, ready).await }));
         is_ready.recv_timeout(PATIENCE).expect("the manager is on the bus");
         Manager { state, emit, bus }
@@ -114,7 +126,7 @@ impl Manager {
     }
 
     pub fn emit(&self, signal: Signal) {
-        self.emit.send(signal).expect("the manager runs");
+        assert!(self.emit.send(signal).is_ok(), "the manager runs");
     }
 
     /// The next answer about this unit waits until the sender is dropped.
@@ -130,6 +142,15 @@ impl Manager {
             assert!(Instant::now() < end, "{what} does not happen");
             std::thread::yield_now();
         }
+    }
+
+    /// Somebody else is where the bus was.
+    pub fn replace_bus(&mut self) -> std::os::unix::net::UnixListener {
+        const PATH: &str = "/run/dbus/system_bus_socket";
+        self.bus.kill().expect("it ran");
+        self.bus.wait().expect("it ended");
+        std::fs::remove_file(PATH).expect("it was there");
+        std::os::unix::net::UnixListener::bind(PATH).expect("bound")
     }
 
     /// The bus stands still, or runs again.
@@ -167,7 +188,7 @@ async fn connect() -> Connection {
 async fn serve(
     state: Arc<Mutex<State>>,
     names: &[&'static str],
-    mut signals: tokio::sync::mpsc::UnboundedReceiver<Signal>,
+    signals: broadcast::Sender<Signal>,
     ready: Sender<()>,
 ) {
     let bus = connect().await;
@@ -177,23 +198,29 @@ async fn serve(
     }
     std::fs::create_dir_all("/run/systemd").expect("made");
     let listener = tokio::net::UnixListener::bind("/run/systemd/private").expect("bound");
-    tokio::task::spawn_local(private(listener, state.clone()));
+    let mine = signals.subscribe();
+    let private = tokio::task::spawn_local(private(listener, state.clone(), signals));
     ready.send(()).expect("the test waits");
-    listen(bus, state, calls, &mut signals).await;
+    listen(bus, state, calls, mine).await;
+    // Without a bus PID 1 goes on.
+    let _ = private.await;
 }
 
 /// The socket of PID 1's own, without a bus.
-async fn private(listener: tokio::net::UnixListener, state: Arc<Mutex<State>>) {
+async fn private(
+    listener: tokio::net::UnixListener,
+    state: Arc<Mutex<State>>,
+    signals: broadcast::Sender<Signal>,
+) {
     while let Ok((stream, _)) = listener.accept().await {
         let stream = stream.into_std().expect("a socket");
         let guid = zbus::Guid::generate();
         let server = zbus::connection::Builder::unix_stream(stream).server(guid);
-        let state = state.clone();
+        let (state, signals) = (state.clone(), signals.subscribe());
         tokio::task::spawn_local(async move {
             let Ok(bus) = server.p2p().build().await else { return };
             let calls = MessageStream::from(bus.clone());
-            let (_open, mut none) = tokio::sync::mpsc::unbounded_channel();
-            listen(bus, state, calls, &mut none).await;
+            listen(bus, state, calls, signals).await;
         });
     }
 }
@@ -202,7 +229,7 @@ async fn listen(
     bus: Connection,
     state: Arc<Mutex<State>>,
     mut calls: MessageStream,
-    signals: &mut tokio::sync::mpsc::UnboundedReceiver<Signal>,
+    mut signals: broadcast::Receiver<Signal>,
 ) {
     loop {
         tokio::select! {
@@ -214,8 +241,8 @@ async fn listen(
                 _ => return,
             },
             signal = signals.recv() => match signal {
-                Some(signal) => emit(&bus, signal).await,
-                None => return,
+                Ok(signal) => emit(&bus, signal).await,
+                Err(_) => return,
             },
         }
     }
@@ -225,6 +252,7 @@ async fn emit(bus: &Connection, signal: Signal) {
     let nobody = None::<&str>;
     let manager = "org.freedesktop.systemd1.Manager";
     let sent = match signal {
+        Signal::Reloads => bus.emit_signal(nobody, MANAGER, manager, "Reloading", &(true,)).await,
         Signal::Reloaded => bus.emit_signal(nobody, MANAGER, manager, "Reloading", &(false,)).await,
         Signal::UnitFiles => {
             bus.emit_signal(nobody, MANAGER, manager, "UnitFilesChanged", &()).await
@@ -243,7 +271,8 @@ async fn emit(bus: &Connection, signal: Signal) {
             bus.emit_signal(nobody, path, properties, "PropertiesChanged", &none).await
         }
     };
-    sent.expect("the bus takes it");
+    // Whoever went away misses it.
+    let _ = sent;
 }
 
 async fn answer(bus: Connection, state: Arc<Mutex<State>>, call: zbus::Message) {
@@ -294,10 +323,7 @@ async fn answer(bus: Connection, state: Arc<Mutex<State>>, call: zbus::Message) 
             bus.reply(&header, &list).await
         }
         "Ping" => {
-            let late = std::mem::take(&mut state.lock().expect("whole").late);
-            for signal in late {
-                emit(&bus, signal).await;
-            }
+            sign_of_life(&bus, &state).await;
             bus.reply(&header, &()).await
         }
         "StartUnit" | "StopUnit" | "ReloadUnit" => {
@@ -306,8 +332,35 @@ async fn answer(bus: Connection, state: Arc<Mutex<State>>, call: zbus::Message) 
             let _ = bus.reply(&header, &ObjectPath::try_from(job).expect("a path")).await;
             return emit(&bus, Signal::Changed(unit)).await;
         }
+        "ResetFailedUnit" => {
+            let leaves = state.lock().expect("whole").leaves.take();
+            if let Some(away) = leaves {
+                bus.release_name(NAME).await.expect("it was ours");
+                tokio::task::spawn_local(come_back(bus.clone(), away));
+            }
+            bus.reply(&header, &()).await
+        }
         _ => bus.reply(&header, &()).await,
     };
+}
+
+/// Tells what is late, and waits where a test wants that.
+async fn sign_of_life(bus: &Connection, state: &Mutex<State>) {
+    let pings = state.lock().expect("whole").pings.clone();
+    let _mine = pings.lock().await;
+    let held = state.lock().expect("whole").hold_ping.take();
+    if let Some(held) = held {
+        let _ = tokio::task::spawn_blocking(move || held.recv()).await;
+    }
+    let late = std::mem::take(&mut state.lock().expect("whole").late);
+    for signal in late {
+        emit(bus, signal).await;
+    }
+}
+
+async fn come_back(bus: Connection, away: Duration) {
+    tokio::time::sleep(away).await;
+    bus.request_name(NAME).await.expect("root may");
 }
 
 /// Waits until the questions before this one are answered.
@@ -357,15 +410,18 @@ async fn properties(
             let mute = state.mute.get_mut(&unit).filter(|left| **left > 0);
             let mute = mute.map(|left| *left -= 1).is_some();
             let active = state.units.get(&unit).cloned().unwrap_or_default();
-            let job = if own && !state.own_job.is_empty() { 7u32 } else { 0 };
+            let going = own || unit == "shutdown.target";
+            let job = if going && !state.own_job.is_empty() { 7u32 } else { 0 };
             state.calls.push(format!("GetAll {unit}"));
             let held = state.hold.remove(&unit);
             let list = |of: &BTreeMap<_, Vec<String>>| of.get(&unit).cloned().unwrap_or_default();
             let lists = (list(&state.after), list(&state.binds_to));
-            (unit, active, job, held, mute, lists)
+            let gated = !state.ungated.contains(&unit);
+            let entered = state.entered.get(&unit).copied().unwrap_or_default();
+            (unit, active, job, held, mute, lists, (gated, entered))
         })
     };
-    let Some((unit, active, job, held, mute, (after, binds_to))) = found else {
+    let Some((unit, active, job, held, mute, (after, binds_to), (gated, entered))) = found else {
         let _ = bus.reply(header, &HashMap::<&str, Variant>::new()).await;
         return;
     };
@@ -379,6 +435,7 @@ async fn properties(
     let job_path = if job == 0 { "/".into() } else { format!("{MANAGER}/job/{job}") };
     let gate = |path: &'static str| ("AssertPathExists", false, false, path, 1i32);
     let gates = ["/run/hafailover/owned/files", "/run/hafailover/owned/other"].map(gate);
+    let gates = if gated { gates.to_vec() } else { Vec::new() };
     let all: HashMap<&str, Variant> = HashMap::from([
         ("Id", Variant::from(unit)),
         ("LoadState", Variant::from("loaded")),
@@ -386,7 +443,8 @@ async fn properties(
         ("SubState", Variant::from("")),
         ("After", Variant::from(after)),
         ("BindsTo", Variant::from(binds_to)),
-        ("Asserts", Variant::from(gates.to_vec())),
+        ("ActiveEnterTimestampMonotonic", Variant::from(entered)),
+        ("Asserts", Variant::from(gates)),
         ("Job", Variant::from((job, ObjectPath::try_from(job_path).expect("a path")))),
     ]);
     let _ = bus.reply(header, &all).await;

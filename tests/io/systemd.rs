@@ -8,24 +8,24 @@ use hafailover::io::{Input, clock, token};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-const UNIT: &str = "a.service";
+pub const UNIT: &str = "a.service";
 
-struct Hands {
-    systemd: Systemd,
-    inbox: mpsc::Receiver<Input>,
+pub struct Hands {
+    pub systemd: Systemd,
+    pub inbox: mpsc::Receiver<Input>,
 }
 
-fn group() -> GroupName {
+pub fn group() -> GroupName {
     GroupName("files".into())
 }
 
 impl Hands {
-    fn new() -> Hands {
+    pub fn new() -> Hands {
         Hands::with(&[("files", &[UNIT])])
     }
 
     /// Groups of these members.
-    fn with(groups: &[(&str, &[&str])]) -> Hands {
+    pub fn with(groups: &[(&str, &[&str])]) -> Hands {
         let (sender, inbox) = mpsc::channel(64);
         let hands = Hands { systemd: Systemd::spawn(sender).expect("a thread"), inbox };
         hands.manage(groups);
@@ -40,12 +40,12 @@ impl Hands {
         self.systemd.manage(groups.iter().map(managed).collect());
     }
 
-    fn next(&mut self) -> Input {
+    pub fn next(&mut self) -> Input {
         let next = async { tokio::time::timeout(PATIENCE, self.inbox.recv()).await };
         run(next).expect("in time").expect("it runs")
     }
 
-    fn seen(&mut self) -> Observation {
+    pub fn seen(&mut self) -> Observation {
         loop {
             if let Input::Event(Event::Observed { group, seen }) = self.next()
                 && group.0 == "files"
@@ -55,7 +55,7 @@ impl Hands {
         }
     }
 
-    fn stopped(&mut self) -> Result<(), StopError> {
+    pub fn stopped(&mut self) -> Result<(), StopError> {
         loop {
             if let Input::Event(Event::Stopped { result, .. }) = self.next() {
                 return result;
@@ -64,7 +64,7 @@ impl Hands {
     }
 
     /// The first observation in which the first member is so.
-    fn seen_as(&mut self, wanted: MemberState) -> Observation {
+    pub fn seen_as(&mut self, wanted: MemberState) -> Observation {
         loop {
             let seen = self.seen();
             if state(&seen) == Some(wanted) {
@@ -74,7 +74,7 @@ impl Hands {
     }
 }
 
-fn state(seen: &Observation) -> Option<MemberState> {
+pub fn state(seen: &Observation) -> Option<MemberState> {
     seen.members.first().map(|m| m.state)
 }
 
@@ -177,7 +177,7 @@ fn who_stopped_a_member_is_known_before_it_is_told() {
 }
 
 /// Somebody stops the member, and the signal about that comes late. Was it told as his doing?
-fn stopped_by_hand(manager: &Manager, hands: &mut Hands) -> bool {
+pub fn stopped_by_hand(manager: &Manager, hands: &mut Hands) -> bool {
     {
         let mut state = manager.state.lock().expect("whole");
         state.late.push(Signal::Done(UNIT.into()));
@@ -187,7 +187,7 @@ fn stopped_by_hand(manager: &Manager, hands: &mut Hands) -> bool {
     hands.seen_as(MemberState::Inactive).members[0].by_hand
 }
 
-fn own() -> Epoch {
+pub fn own() -> Epoch {
     let epoch = Epoch { counter: 1, node: NodeId(0) };
     token::write(&group(), epoch).expect("written");
     epoch

@@ -28,7 +28,10 @@ pub fn devices(root: &Path, settings: &Settings, findings: &mut Findings) {
     {
         return;
     }
-    let interfaces = carrier::table();
+    let interfaces = match carrier::table() {
+        Ok(table) => table,
+        Err(error) => return findings.warn(format!("the interfaces of this node: {error}")),
+    };
     for link in &settings.links {
         let (missing, key) = match &link.kind {
             LinkKind::Udp { interface, .. } => (!interfaces.contains_key(interface), "interface"),

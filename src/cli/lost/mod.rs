@@ -80,9 +80,10 @@ fn read_plan() -> Plan {
     });
     let mut targets = last.cover(&target::find(Path::new("/")));
     let known: Vec<GroupName> = targets.iter().map(|t| t.name.clone()).collect();
-    // Disabled while it ran: its file is still there.
+    // Disabled while it ran: its file is still there, or else what the daemon noted.
     let others = token::list().into_iter().filter(|name| !known.contains(name));
-    targets.extend(others.filter_map(|name| target::read(Path::new("/"), &name).ok()));
+    let other = |n: GroupName| target::read(Path::new("/"), &n).ok().or_else(|| setup::noted(&n));
+    targets.extend(others.filter_map(other));
     let speech = settings.as_ref().and_then(|s| Speech::read(s, &targets));
     let managed = |t: target::Target| (t.name, Managed { hard: t.hard, soft: t.soft });
     Plan {

@@ -2,6 +2,7 @@
 //! socket when the bus is gone. Every call has a time limit; a lost answer is an error that says
 //! so, never a "no".
 
+use super::private;
 use futures_util::StreamExt;
 use serde::Serialize;
 use std::collections::HashMap;
@@ -23,7 +24,6 @@ const CALLS: usize = 64;
 const BUS_PATIENCE: Duration = Duration::from_secs(1);
 /// Signals that may wait; read by a task that does nothing else.
 const SIGNALS: usize = 4096;
-const PRIVATE: &str = "unix:path=/run/systemd/private";
 const SYSTEMD: &str = "org.freedesktop.systemd1";
 const MANAGER: &str = "/org/freedesktop/systemd1";
 const LOGIND: &str = "org.freedesktop.login1";
@@ -69,28 +69,52 @@ pub struct Signals {
     tellers: Option<Vec<String>>,
 }
 
-/// Connects and subscribes. A bus that accepts and does not answer counts as none.
+/// Connects and subscribes: to the bus, or else to PID 1 itself.
 pub async fn connect() -> zbus::Result<(Bus, Signals)> {
+    match to_bus().await {
+        Ok(both) => Ok(both),
+        Err(_) => in_time(PATIENCE, connect_to(true)).await,
+    }
+}
+
+/// The same, to the bus only. One that accepts and does not answer counts as none.
+pub async fn to_bus() -> zbus::Result<(Bus, Signals)> {
+    in_time(BUS_PATIENCE, connect_to(false)).await
+}
+
+async fn in_time<T>(
+    longest: Duration,
+    work: impl Future<Output = zbus::Result<T>>,
+) -> zbus::Result<T> {
     let late = |_| zbus::Error::InputOutput(Arc::new(ErrorKind::TimedOut.into()));
-    match tokio::time::timeout(BUS_PATIENCE, connect_to(false)).await {
-        Ok(Ok(both)) => Ok(both),
-        _ => tokio::time::timeout(PATIENCE, connect_to(true)).await.map_err(late)?,
+    tokio::time::timeout(longest, work).await.map_err(late)?
+}
+
+/// Whether nobody knows what became of a call: PID 1 has not answered. Where it went away with the
+/// question (daemon-reexec), the bus answers in its place.
+pub fn lost(error: &zbus::Error) -> bool {
+    match error {
+        zbus::Error::MethodError(_, _, answer) => {
+            answer.header().sender().is_some_and(|name| name.as_str() == BUS)
+        }
+        _ => true,
     }
 }
 
 async fn connect_to(private: bool) -> zbus::Result<(Bus, Signals)> {
-    let build = || match private {
-        true => Builder::address(PRIVATE).p2p(),
-        false => Builder::system(),
-    };
-    let calls = build().method_timeout(PATIENCE).build().await?;
-    let signals = build().method_timeout(PATIENCE).build().await?;
+    let calls = build(private).await?;
+    let signals = build(private).await?;
     let mut stream = MessageStream::from(signals.clone());
     stream.set_max_queued(SIGNALS.try_into().expect("not zero"));
     let tellers = if private { None } else { Some(choose(&signals).await?) };
     subscribe(&signals, private).await?;
     let places = Arc::new(Semaphore::new(CALLS));
     Ok((Bus { calls, signals, private, places }, Signals { stream, tellers }))
+}
+
+async fn build(private: bool) -> zbus::Result<Connection> {
+    let builder = if private { private::open().await? } else { Builder::system() };
+    builder.method_timeout(PATIENCE).build().await
 }
 
 /// Asks the bus for their signals, and for the names under which they send.
@@ -158,6 +182,11 @@ impl Bus {
     /// Whether PID 1's private socket is used because the bus is gone.
     pub fn is_private(&self) -> bool {
         self.private
+    }
+
+    /// Whether it is the same connection.
+    pub fn is(&self, other: &Bus) -> bool {
+        Arc::ptr_eq(&self.places, &other.places)
     }
 
     /// Asks PID 1 for a sign of life on the line of the signals, which comes in as
@@ -328,6 +357,10 @@ pub fn number(all: &Properties, name: &str) -> u64 {
     let small = || u32::try_from(value).map(u64::from);
     let signed = || i32::try_from(value).map(|n| u64::try_from(n).unwrap_or_default());
     u64::try_from(value).or_else(|_| small()).or_else(|_| signed()).unwrap_or_default()
+}
+
+pub fn flag(all: &Properties, name: &str) -> Option<bool> {
+    bool::try_from(all.get(name)?).ok()
 }
 
 /// Whether a unit carries this gate among its `Asserts` a(sbbsi).

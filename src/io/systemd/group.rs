@@ -1,10 +1,10 @@
 //! Starting, stopping and looking at one group: what is asked of systemd, waited for, and verified
 //! in the kernel.
 
-use super::Shared;
 use super::awake::awake;
 use super::read::{ASK_AGAIN, BUS_PATIENCE, bus, read, settle};
 use super::unit::Unit;
+use super::{Shared, bus as calls};
 use crate::config::order::layers;
 use crate::core::name::{Epoch, GroupName};
 use crate::core::time::Instant;
@@ -83,7 +83,12 @@ async fn start_layers(
     valid_until: Instant,
 ) -> Result<(), StartError> {
     let unknown = |why: String| StartError::Unknown { why };
-    token::write(name, epoch).map_err(|e| unknown(format!("the token in {}: {e}", token::DIR)))?;
+    let written = token::note(name, &managed.hard, &managed.soft);
+    let written = written.and_then(|()| token::write(name, epoch));
+    written.map_err(|e| unknown(format!("the token below {}: {e}", token::DIR)))?;
+    // A reload that is over may have taken the gates away, and what was read before it is no word
+    // about them.
+    shared.hear_all().await.map_err(unknown)?;
     let before = read(shared, name, &managed.names()).await.map_err(unknown)?;
     if let Some(why) = before.iter().find_map(|u| u.unloaded.clone()) {
         return Err(unknown(why));
@@ -103,10 +108,32 @@ async fn start_layers(
         start_layer(shared, name, managed, &before, layer, valid).await?;
     }
     // The target itself has nothing left to start; it is what people look at.
-    let bus = bus(shared).await.map_err(unknown)?;
-    match shared.asked(name, bus.start_unit(&name.unit()).await) {
-        Err(zbus::Error::MethodError(_, why, _)) => Err(unknown(why.unwrap_or_default())),
-        _ => Ok(()),
+    start_unit(shared, name, &name.unit(), None).await
+}
+
+/// Asks until there is an answer: nobody knows whether a call that was lost with its connection
+/// was heard, and a second one changes nothing.
+async fn start_unit(
+    shared: &Shared,
+    name: &GroupName,
+    unit: &str,
+    valid_until: Option<Instant>,
+) -> Result<(), StartError> {
+    let unknown = |why: String| StartError::Unknown { why };
+    let end = clock::now() + BUS_PATIENCE;
+    loop {
+        let bus = bus(shared).await.map_err(unknown)?;
+        if valid_until.is_some_and(|until| clock::now() >= until) {
+            return Err(StartError::Late);
+        }
+        match shared.asked(name, bus.start_unit(unit).await) {
+            Ok(()) => return Ok(()),
+            Err(e) if !calls::lost(&e) || clock::now() >= end => {
+                return Err(unknown(format!("{unit}: {e}")));
+            }
+            Err(_) => shared.unanswered.notify_one(),
+        }
+        tokio::time::sleep(ASK_AGAIN).await;
     }
 }
 
@@ -123,16 +150,8 @@ async fn start_layer(
     let unknown = |why: String| StartError::Unknown { why };
     let mine = before.iter().filter(|u| layer.contains(&u.id));
     let down: Vec<&Unit> = mine.filter(|u| u.state != MemberState::Active).collect();
-    let bus = bus(shared).await.map_err(unknown)?;
-    if valid_until.is_some_and(|until| clock::now() >= until) {
-        return Err(StartError::Late);
-    }
     for unit in &down {
-        // A lost answer leaves the job running: the members tell what became of it.
-        let asked = shared.asked(name, bus.start_unit(&unit.name).await);
-        if let Err(zbus::Error::MethodError(_, why, _)) = asked {
-            return Err(unknown(format!("{}: {}", unit.name, why.unwrap_or_default())));
-        }
+        start_unit(shared, name, &unit.name, valid_until).await?;
     }
     let limit = down.iter().map(|u| u.start_limit).max().unwrap_or_default();
     let units = settle(shared, name, &down, limit).await.map_err(unknown)?;
@@ -154,7 +173,7 @@ async fn start_layer(
 /// next: what lies below a layer that did not stop is not touched. The token goes last.
 pub async fn stop(shared: Rc<Shared>, name: GroupName, managed: Managed) -> Result<(), StopError> {
     let unknown = |why: String| StopError::Unknown { why };
-    token::close(&name).map_err(|e| unknown(format!("the token in {}: {e}", token::DIR)))?;
+    token::close(&name).map_err(|e| unknown(format!("the token below {}: {e}", token::DIR)))?;
     stop_unit(&shared, &name, &name.unit()).await.map_err(unknown)?;
     let units = read(&shared, &name, &managed.names()).await.map_err(unknown)?;
     for layer in layers(&units, |u| &u.id, |u| &u.after) {
@@ -185,7 +204,8 @@ async fn stop_unit(shared: &Shared, name: &GroupName, unit: &str) -> Result<(), 
     loop {
         let bus = bus(shared).await?;
         match shared.asked(name, bus.stop_unit(unit).await) {
-            Ok(()) | Err(zbus::Error::MethodError(..)) => return Ok(()),
+            Ok(()) => return Ok(()),
+            Err(e) if !calls::lost(&e) => return Ok(()),
             Err(_) if clock::now() >= end => return Ok(()),
             Err(_) => shared.unanswered.notify_one(),
         }

@@ -1,5 +1,6 @@
 //! Looking at groups: one look at a time for each, told in their order, and what is new.
 
+use super::read::{ASK_AGAIN, BUS_PATIENCE, bus};
 use super::{Managed, Shared, group};
 use crate::core::name::GroupName;
 use crate::core::{Event, Member, MemberState, Observation};
@@ -9,8 +10,8 @@ use std::time::Duration;
 
 /// Pause before a group that could not be read is looked at again.
 const BLIND_AGAIN: Duration = Duration::from_millis(500);
-/// Longest wait for the signals that tell who stopped a member.
-const JUDGE: Duration = Duration::from_secs(3);
+/// How long PID 1 may take to answer before its line is doubted and it is asked again.
+const MARK_AGAIN: Duration = Duration::from_secs(3);
 
 impl Shared {
     /// The next group that was marked and is not being looked at.
@@ -40,21 +41,40 @@ impl Shared {
         if seen.token.is_none() || !seen.members.iter().any(down) {
             return seen;
         }
-        let bus = self.bus.borrow().clone();
-        let asked = match &bus {
-            Some(bus) => bus.mark().await.ok(),
-            None => None,
-        };
-        let Some(mark) = asked else { return seen };
-        let end = clock::now() + JUDGE;
+        if self.hear_all().await.is_err() {
+            return Observation { blind: true, ..Observation::default() };
+        }
         loop {
             let changed = self.changed.notified();
-            let judging = self.judging.borrow().contains_key(group);
-            if (self.told_to.get() >= mark.get() && !judging) || clock::now() >= end {
+            // Whoever judges gives up by himself.
+            if !self.judging.borrow().contains_key(group) {
                 return self.seen(group, managed).await;
             }
-            let _ = tokio::time::timeout(end.since(clock::now()), changed).await;
+            changed.await;
         }
+    }
+
+    /// Waits until every signal is in that PID 1 sent before this moment.
+    pub async fn hear_all(&self) -> Result<(), String> {
+        let end = clock::now() + BUS_PATIENCE;
+        while clock::now() < end {
+            let line = bus(self).await?;
+            let Ok(mark) = line.mark().await else {
+                tokio::time::sleep(ASK_AGAIN).await;
+                continue;
+            };
+            let again = clock::now() + MARK_AGAIN;
+            let mine = || self.bus.borrow().as_ref().is_none_or(|now| now.is(&line));
+            while clock::now() < again && mine() {
+                let changed = self.changed.notified();
+                if self.told_to.get() >= mark.get() {
+                    return Ok(());
+                }
+                let _ = tokio::time::timeout(again.since(clock::now()), changed).await;
+            }
+            self.unanswered.notify_one();
+        }
+        Err("systemd does not answer on the line of its signals".into())
     }
 }
 

@@ -4,7 +4,9 @@
 mod awake;
 pub mod bus;
 mod group;
+mod hand;
 mod look;
+mod private;
 mod read;
 mod signals;
 mod unit;
@@ -12,7 +14,7 @@ mod unit;
 pub use group::Managed;
 pub use unit::address_of;
 
-use super::{Inbox, Input};
+use super::{Inbox, Input, token};
 use crate::core::name::{Epoch, GroupName};
 use crate::core::time::Instant;
 use crate::core::{Event, Observation, StopError, Terminate};
@@ -123,6 +125,8 @@ pub struct Shared {
     told_to: Cell<u32>,
     /// By group, how many ended jobs are being judged: whose were they?
     judging: RefCell<BTreeMap<GroupName, usize>>,
+    /// When the last job of each unit ended, in microseconds of CLOCK_MONOTONIC.
+    pub ended: RefCell<BTreeMap<String, u64>>,
     /// Members that a person stopped.
     pub by_hand: RefCell<BTreeSet<String>>,
     /// A call got no answer.
@@ -171,6 +175,13 @@ impl Shared {
         self.look.notify_one();
     }
 
+    /// The machine goes down: what stops from now on is systemd's own doing, and no failure.
+    pub async fn shut_down(&self) {
+        if !self.shutting_down.replace(true) {
+            self.tell(Event::Terminate { kind: Terminate::Shutdown }).await;
+        }
+    }
+
     pub async fn tell(&self, event: Event) {
         let _ = self.inbox.send(Input::Event(event)).await;
     }
@@ -197,6 +208,7 @@ async fn run(inbox: Inbox, mut asks: mpsc::Receiver<Ask>) {
         known: RefCell::default(),
         told_to: Cell::default(),
         judging: RefCell::default(),
+        ended: RefCell::default(),
         by_hand: RefCell::new(BTreeSet::new()),
         unanswered: Notify::new(),
         dirty: RefCell::default(),
@@ -220,6 +232,10 @@ async fn run(inbox: Inbox, mut asks: mpsc::Receiver<Ask>) {
 fn take(shared: &Rc<Shared>, ask: Ask) {
     match ask {
         Ask::Manage(groups) => {
+            for (name, managed) in groups.iter().filter(|(name, _)| token::held(name)) {
+                // Failing, what was noted before stays.
+                let _ = token::note(name, &managed.hard, &managed.soft);
+            }
             // A group that is no longer listed stays watched as it was: it may still run here.
             shared.groups.borrow_mut().extend(groups);
             let names: Vec<GroupName> = shared.groups.borrow().keys().cloned().collect();
@@ -255,7 +271,7 @@ fn take(shared: &Rc<Shared>, ask: Ask) {
         }
         Ask::Adopt { group, epoch } => {
             // Failing here, the token stays away, which is seen and told at the next look.
-            let _ = super::token::write(&group, epoch);
+            let _ = token::write(&group, epoch);
             shared.mark(&group);
         }
         Ask::Observe { group } => shared.mark_to_tell(&group),

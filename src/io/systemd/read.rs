@@ -2,7 +2,7 @@
 //! something changed. PID 1 does one thing at a time: whatever is asked of it delays the jobs that
 //! it is to do.
 
-use super::bus::{Bus, State};
+use super::bus::{self, Bus, State};
 use super::unit::Unit;
 use super::{Managed, Shared};
 use crate::core::name::GroupName;
@@ -108,7 +108,7 @@ pub async fn read(
             Ok(units) => return Ok(units),
             Err(e) if clock::now() >= end => return Err(format!("{group}: {e}")),
             Err(e) => {
-                if !matches!(e, zbus::Error::MethodError(..)) {
+                if bus::lost(&e) {
                     shared.unanswered.notify_one();
                 }
                 tokio::time::sleep(ASK_AGAIN).await;

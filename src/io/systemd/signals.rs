@@ -3,11 +3,10 @@
 
 use super::Shared;
 use super::bus::{self, Told};
-use super::read::{self, ASK_AGAIN, BUS_PATIENCE};
-use super::unit::path_of;
+use super::hand::Job;
+use crate::core::Event;
 use crate::core::name::GroupName;
-use crate::core::{Event, Hand, Terminate};
-use crate::io::{Input, clock, token};
+use crate::io::{Input, clock};
 use futures_util::FutureExt;
 use std::rc::Rc;
 use std::time::Duration;
@@ -17,9 +16,17 @@ const RECONNECT: Duration = Duration::from_millis(200);
 /// On the private socket, the bus is looked for again after so long.
 const BACK_TO_BUS: Duration = Duration::from_secs(5);
 
+/// So many units' last jobs are remembered; what is forgotten counts as never done.
+const ENDED_MAX: usize = 4096;
+
 pub async fn listen(shared: Rc<Shared>) {
+    let mut next = None;
     loop {
-        let Ok((new, mut signals)) = bus::connect().await else {
+        let connected = match next.take() {
+            Some(both) => Ok(both),
+            None => bus::connect().await,
+        };
+        let Ok((new, mut signals)) = connected else {
             *shared.bus.borrow_mut() = None;
             tokio::time::sleep(RECONNECT).await;
             continue;
@@ -32,11 +39,22 @@ pub async fn listen(shared: Rc<Shared>) {
         tokio::task::spawn_local(super::hold(shared.clone()));
         all_changed(&shared);
         tokio::select! {
+            // What is in is heard before the connection is left.
+            biased;
             // Calls go to a name, whoever has it: they wait for a lost connection only.
             good = follow(&shared, &mut signals) => if !good { *shared.bus.borrow_mut() = None },
             () = silent(&shared, &new) => *shared.bus.borrow_mut() = None,
-            // Calls go on over the private socket until the bus is back.
-            () = tokio::time::sleep(BACK_TO_BUS), if new.is_private() => {}
+            both = back_to_bus(), if new.is_private() => next = Some(both),
+        }
+    }
+}
+
+/// Looks for the bus until it is there, while the private socket is read and asked.
+async fn back_to_bus() -> (bus::Bus, bus::Signals) {
+    loop {
+        tokio::time::sleep(BACK_TO_BUS).await;
+        if let Ok(both) = bus::to_bus().await {
+            return both;
         }
     }
 }
@@ -84,20 +102,20 @@ async fn follow(shared: &Rc<Shared>, signals: &mut bus::Signals) -> bool {
                     job_removed(shared, id, unit, result);
                 }
             }
-            "Reloading" if body.deserialize::<bool>() == Ok(false) => {
+            // Also at its beginning: what is asked from then on is answered when it is over.
+            "Reloading" => {
                 all_changed(shared);
-                let _ = shared.inbox.send(Input::Reload).await;
+                if body.deserialize::<bool>() == Ok(false) {
+                    let _ = shared.inbox.send(Input::Reload).await;
+                }
             }
             "UnitFilesChanged" => {
                 let _ = shared.inbox.send(Input::Reload).await;
             }
-            "PrepareForShutdown" => {
-                let down = body.deserialize::<bool>().unwrap_or(false);
-                shared.shutting_down.set(down);
-                if down {
-                    shared.tell(Event::Terminate { kind: Terminate::Shutdown }).await;
-                }
-            }
+            "PrepareForShutdown" => match body.deserialize::<bool>() {
+                Ok(true) => shared.shut_down().await,
+                _ => shared.shutting_down.set(false),
+            },
             // PID 1 (daemon-reexec) or logind has another name on the bus: subscribe anew.
             "NameOwnerChanged" => {
                 let owner: Result<(String, String, String), _> = body.deserialize();
@@ -140,8 +158,15 @@ fn unit_changed(shared: &Shared, path: &str) {
 }
 
 /// A job ended. One that is not ours was asked for by somebody with systemctl, or was made by
-/// systemd itself to restart a failed member.
+/// systemd itself.
 fn job_removed(shared: &Rc<Shared>, id: u32, unit: String, result: String) {
+    let heard = clock::monotonic_usec();
+    let mut ended = shared.ended.borrow_mut();
+    if ended.len() >= ENDED_MAX {
+        ended.clear();
+    }
+    ended.insert(unit.clone(), heard);
+    drop(ended);
     shared.known.borrow_mut().changed(|name| name == unit);
     shared.changed.notify_waiters();
     let Some((group, unit)) = group_of(shared, &unit) else { return };
@@ -150,9 +175,10 @@ fn job_removed(shared: &Rc<Shared>, id: u32, unit: String, result: String) {
         let mine = shared.clone();
         *shared.judging.borrow_mut().entry(group.clone()).or_default() += 1;
         tokio::task::spawn_local(async move {
-            if let Some(verb) = by_hand(&mine, &group, &unit, &result).await {
+            let job = Job { id, unit, result, heard };
+            if let Some(verb) = job.by_hand(&mine, &group).await {
                 mine.mark(&group);
-                mine.tell(Event::ByHand { group: group.clone(), unit, verb }).await;
+                mine.tell(Event::ByHand { group: group.clone(), unit: job.unit, verb }).await;
             }
             judged(&mine, &group);
         });
@@ -167,99 +193,4 @@ fn judged(shared: &Shared, group: &GroupName) {
     }
     drop(judging);
     shared.changed.notify_waiters();
-}
-
-/// What somebody did, if it was somebody.
-async fn by_hand(shared: &Shared, group: &GroupName, unit: &str, result: &str) -> Option<Hand> {
-    // A start of the target fails by its members, whose gates are asked first.
-    let target = unit == group.unit() && result == "dependency";
-    if result == "assert" || (target && token::read(group).is_none()) {
-        return Some(Hand::Refused);
-    }
-    let bus = shared.bus.borrow().clone()?;
-    // In a shutdown it is systemd's own doing; a start that failed changed nothing.
-    let going = bus.job_type("shutdown.target").await.ok().flatten().is_some();
-    if going || result != "done" {
-        return None;
-    }
-    let all = properties(shared, unit).await?;
-    let state = bus::text(&all, "ActiveState")?;
-    let up = state == "active" || state == "activating";
-    if unit == group.unit() {
-        let by_itself = match up {
-            true => member_came_back(shared, &bus, group).await,
-            false => member_goes(shared, &bus, group).await,
-        };
-        if by_itself {
-            return None;
-        }
-        return Some(if up { Hand::StartTarget } else { Hand::StopTarget });
-    }
-    // A restart by systemd itself; the count also stays after a stop, until the next start.
-    if (up && bus::number(&all, "NRestarts") > 0) || state == "failed" {
-        return None;
-    }
-    if up {
-        shared.by_hand.borrow_mut().remove(unit);
-        // The target went down with the member, and people look at it.
-        let _ = shared.asked(group, bus.start_unit(&group.unit()).await);
-        return Some(Hand::RestartMember);
-    }
-    if device_gone(&bus, &all).await {
-        return None;
-    }
-    shared.by_hand.borrow_mut().insert(unit.into());
-    Some(Hand::StopMember)
-}
-
-/// A unit's properties, asked for again while nobody answers: whose job it was is judged once.
-async fn properties(shared: &Shared, unit: &str) -> Option<bus::Properties> {
-    let end = clock::now() + BUS_PATIENCE;
-    loop {
-        match read::bus(shared).await.ok()?.unit(unit).await {
-            Ok(all) => return Some(all),
-            Err(zbus::Error::MethodError(..)) => return None,
-            Err(_) if clock::now() >= end => return None,
-            Err(_) => shared.unanswered.notify_one(),
-        }
-        tokio::time::sleep(ASK_AGAIN).await;
-    }
-}
-
-/// Whether a device that a unit is bound to is gone: then systemd itself stops the unit. Without
-/// udev, a device is inactive whenever it is not mounted, and still there.
-async fn device_gone(bus: &bus::Bus, all: &bus::Properties) -> bool {
-    let mut needed = bus::list(all, "BindsTo");
-    needed.extend(bus::list(all, "StopPropagatedFrom"));
-    needed.retain(|unit| unit.ends_with(".device"));
-    let states = bus.states(&needed).await.unwrap_or_default();
-    let lost = |unit: &str| !path_of(unit).is_some_and(|path| path.exists());
-    needed.iter().zip(states).any(|(unit, state)| state.active == "inactive" && lost(unit))
-}
-
-/// Stopping a hard member takes the target with it: then it is the member that was stopped by
-/// hand, and not the group.
-async fn member_goes(shared: &Shared, bus: &bus::Bus, group: &GroupName) -> bool {
-    let hard = shared.groups.borrow().get(group).map(|m| m.hard.clone()).unwrap_or_default();
-    for unit in hard {
-        let Ok(all) = bus.unit(&unit).await else { continue };
-        let state = bus::text(&all, "ActiveState").unwrap_or_default();
-        let by_hand = shared.by_hand.borrow().contains(&unit);
-        if bus::has_job(&all) || state == "deactivating" || by_hand {
-            return true;
-        }
-    }
-    false
-}
-
-/// systemd restarts what requires a member with it, when it brings that member back.
-async fn member_came_back(shared: &Shared, bus: &bus::Bus, group: &GroupName) -> bool {
-    let hard = shared.groups.borrow().get(group).map(|m| m.hard.clone()).unwrap_or_default();
-    for unit in hard {
-        let Ok(all) = bus.unit(&unit).await else { continue };
-        if bus::number(&all, "NRestarts") > 0 {
-            return true;
-        }
-    }
-    false
 }

@@ -133,7 +133,10 @@ impl Unit {
         if let Some(address) = address_of(name)
             && kernel::has_address(address).map_err(silent)?
         {
-            return Ok(Some(format!("the address {address} is still here")));
+            return Ok(Some(format!(
+                "the address {address} is still here: if this host's own network settings have \
+                 it, take it out there"
+            )));
         }
         let pids = kernel::processes(&self.cgroup).map_err(silent)?;
         let word = |pid| format!("{} processes of {name} still run, pid {pid} for one", pids.len());
