@@ -6,6 +6,7 @@ mod borders;
 mod cluster;
 mod double;
 mod facts;
+mod hands;
 mod harness;
 mod identity;
 mod interleavings;
@@ -134,6 +135,9 @@ const ON_NEWER: &[&str] = &[
     "one_way_to_the_owner_then_power_loss",
     "links_of_multicast_and_ipv6_unicast",
     "address_taken_away_again_and_again",
+    "whose_hand_it_was",
+    "without_a_bus",
+    "soft_reboot_hands_over",
 ];
 
 /// What the recipes run is on the nodes of the first release only: one root file system for all.
@@ -155,6 +159,7 @@ fn all() -> Vec<Told> {
         paths::OF_TWO,
         links::ALL,
         addresses::ALL,
+        hands::ALL,
         recipes::ALL,
     ];
     let two = of_two.into_iter().flatten().map(|story| (2, story));

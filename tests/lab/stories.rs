@@ -51,6 +51,7 @@ pub const ALL: &[(&str, Story)] = &[
     ),
     ("lan_cable_of_the_owner", troubles::lan_cable_of_the_owner),
     ("a_clone_is_told_and_refused", double::a_clone_is_told_and_refused),
+    ("state_without_room_takes_nothing", troubles::state_without_room_takes_nothing),
     ("wrong_configuration_touches_nothing", troubles::wrong_configuration_touches_nothing),
 ];
 

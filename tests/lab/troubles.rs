@@ -374,3 +374,25 @@ pub fn wrong_configuration_touches_nothing(c: &mut Cluster) {
     node.must("chmod 600 /etc/hafailover/keys");
     c.runs_on(1);
 }
+
+/// Without room for its state file a node takes nothing and promises nothing, and says so; with
+/// room it does, and nobody has to touch it.
+pub fn state_without_room_takes_nothing(c: &mut Cluster) {
+    c.configure(TAKEOVER);
+    c.lab.node(0).must(
+        "mkdir -p /var/lib/hafailover; \
+         mount -t tmpfs -o size=64k tmpfs /var/lib/hafailover",
+    );
+    (0..2).for_each(|n| c.start(n));
+    c.told(0, "state-failed");
+    c.told(1, "group-waits");
+    let status = c.lab.node(0).run("hafailover status");
+    let words = "the state file cannot be written";
+    assert!(status.code == 4 && status.text.contains(words), "{}", status.text);
+    assert_eq!(c.lab.node(0).told("group-started") + c.lab.node(1).told("group-started"), 0);
+    c.lab.node(0).must("mount -o remount,size=4m /var/lib/hafailover");
+    wait("the client's answer", PATIENCE, || c.lab.who_answers());
+    c.lab.node(0).must("systemctl stop hafailover; umount /var/lib/hafailover");
+    c.runs_on(1);
+    c.one_owner();
+}
