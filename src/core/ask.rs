@@ -27,8 +27,8 @@ pub struct Asked {
 pub(super) enum Wants {
     /// The group runs on that node at a later epoch.
     Moved { group: GroupName, to: NodeId, from: Epoch },
-    /// The node holds nothing.
-    Empty { node: NodeId },
+    /// The node holds nothing, and what it held runs elsewhere.
+    Empty { node: NodeId, groups: Vec<GroupName> },
     /// The wish is on disk.
     Noted { words: String },
     /// The group is verified stopped here.
@@ -159,6 +159,8 @@ impl Core {
                 }
             }
         }
+        let held = |g: &&GroupName| owner(&world, g).is_some_and(|(o, _)| o == node);
+        let groups = self.groups.keys().filter(held).cloned().collect();
         let me = self.policy.me;
         let slot = &mut self.store.record.wishes.standby[usize::from(node.0)];
         slot.set(me, on);
@@ -167,7 +169,7 @@ impl Core {
         let what = if on { What::StandbyOn } else { What::StandbyOff };
         self.say(Saying::new(what, "asked for by an operator").peer(node));
         let words = format!("{} is online", self.node_name(node));
-        Ok(if on { Wants::Empty { node } } else { Wants::Noted { words } })
+        Ok(if on { Wants::Empty { node, groups } } else { Wants::Noted { words } })
     }
 
     fn ask_maintenance(&mut self, group: Option<GroupName>, on: bool) -> Result<Wants, String> {

@@ -179,7 +179,8 @@ impl Core {
             Err(why) => {
                 if self.store.failed.is_none() {
                     let words = format!(
-                        "{why}: what runs goes on, nothing new is taken; make room, or mend the disk"
+                        "{why}: what runs goes on, nothing new is taken; make room, or mend \
+                         the disk"
                     );
                     self.say(Saying::new(What::StateFailed, words));
                 }

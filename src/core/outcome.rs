@@ -44,7 +44,7 @@ impl Core {
             Wants::Noted { .. } if self.store.record != self.store.durable => self.writing(),
             Wants::Noted { words } => Step::Done(words.clone()),
             Wants::Moved { group, to, from } => self.moved(&world, group, *to, *from),
-            Wants::Empty { node } => self.emptied(&world, *node),
+            Wants::Empty { node, groups } => self.emptied(&world, *node, groups),
             Wants::Stopped { group } => self.stopped_here(group),
             Wants::Running { group } => self.adopted(&world, group),
             Wants::Cleared { group, wish } => self.cleared(&world, group, *wish),
@@ -104,32 +104,40 @@ impl Core {
                  status shows what it runs"
             ));
         }
+        let counts = format!("{name} counts as down until it is heard again");
+        if groups.is_empty() {
+            return Step::Done(format!("{counts}; no group waited for that"));
+        }
+        match self.all_up(world, groups, &counts) {
+            Step::Waiting(words) => {
+                let elsewhere = |g: &GroupName| world.choice(g).is_some_and(|n| n != world.me);
+                Step::Waiting(match groups.iter().any(elsewhere) {
+                    true => format!("{words} (this word counts here only: say it there too)"),
+                    false => words,
+                })
+            }
+            step => step,
+        }
+    }
+
+    /// Whether each of them runs anywhere; `so` is what stands already.
+    fn all_up(&self, world: &World, groups: &[GroupName], so: &str) -> Step {
         let (mut going, mut waiting) = (Vec::new(), Vec::new());
         let (mut done, mut refused) = (Vec::new(), Vec::new());
         for group in groups {
             match self.comes_up(world, group) {
                 Step::Going(words) => going.push(words),
-                Step::Waiting(words) => {
-                    waiting.push(match world.choice(group) {
-                        Some(n) if n != world.me => {
-                            format!("{words} (this word counts here only: say it there too)")
-                        }
-                        _ => words,
-                    });
-                }
+                Step::Waiting(words) => waiting.push(words),
                 Step::Done(words) => done.push(words),
                 Step::Refused(words) => refused.push(words),
             }
         }
-        if groups.is_empty() {
-            done.push("no group waited for that".into());
-        }
-        let counts = format!("{name} counts as down until it is heard again");
         match (going.is_empty(), waiting.is_empty(), refused.is_empty()) {
             (false, _, _) => Step::Going(going.join("; ")),
             (true, false, _) => Step::Waiting(waiting.join("; ")),
-            (true, true, false) => Step::Refused(format!("{counts}, but {}", refused.join("; "))),
-            (true, true, true) => Step::Done(format!("{counts}; {}", done.join("; "))),
+            (true, true, false) => Step::Refused(format!("{so}, but {}", refused.join("; "))),
+            (true, true, true) if done.is_empty() => Step::Done(so.into()),
+            (true, true, true) => Step::Done(format!("{so}; {}", done.join("; "))),
         }
     }
 
@@ -197,7 +205,7 @@ impl Core {
     }
 
     /// Nothing is held by that node any more, or what keeps it there.
-    fn emptied(&self, world: &World, node: NodeId) -> Step {
+    fn emptied(&self, world: &World, node: NodeId, groups: &[GroupName]) -> Step {
         let on = |g: &&GroupName| owner(world, g).is_some_and(|(o, _)| o == node);
         let (mut left, mut stuck) = (Vec::new(), Vec::new());
         for name in self.groups.keys().filter(on) {
@@ -211,7 +219,7 @@ impl Core {
         }
         let name = self.node_name(node);
         match (left.is_empty(), stuck.is_empty()) {
-            (true, true) => Step::Done(format!("{name} is in standby")),
+            (true, true) => self.all_up(world, groups, &format!("{name} is in standby")),
             (false, _) => Step::Going(format!("waiting for {}", left.join(", "))),
             (true, false) => Step::Refused(format!(
                 "{name} is in standby, but still holds what cannot be stopped: {}",

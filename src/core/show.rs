@@ -95,8 +95,10 @@ impl Core {
     fn warnings(&self, world: &World, disarmed: &[String]) -> Vec<String> {
         let mut words: Vec<String> = disarmed.iter().map(|d| format!("disarmed: {d}")).collect();
         if let Some((why, _)) = &self.store.failed {
-            words.push(format!("the state file cannot be written ({why}): nothing new is taken until there is room, \
-                 or its disk is mended"));
+            words.push(format!(
+                "the state file cannot be written ({why}): nothing new is taken until there is \
+                 room, or its disk is mended"
+            ));
         }
         words.extend(self.double_words(world.now));
         if !self.store.record.known {

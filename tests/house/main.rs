@@ -215,8 +215,8 @@ fn the_manual_and_the_program_know_the_same_options() {
     let all = names.filter(|n| *n != "help").chain(hidden);
     let known: Vec<String> = all.flat_map(|command| options(&help(command))).collect();
     assert!(known.len() > 20, "{known:?}");
-    let manual = text("man/hafailover.8").replace("\\-", "-");
-    let told = options(&manual);
+    let manuals = [text("man/hafailover.8"), text("man/hafailover-ip.8")].concat();
+    let told = options(&manuals.replace("\\-", "-"));
     let lacking = |have: &[String], want: &[String]| {
         want.iter().filter(|o| !have.contains(o)).cloned().collect::<Vec<_>>()
     };
