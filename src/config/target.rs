@@ -144,9 +144,9 @@ pub fn unchosen(target: &Target, settings: &Settings) -> Option<String> {
     let mount = target.hard.iter().find(|u| u.ends_with(".mount"));
     let mount = mount.filter(|_| !settings.silence_chosen)?;
     Some(format!(
-        "{}: {} holds a file system, {mount}, and nothing but links tells whether the other node is \
-         dead: in [safety] of hafailover.toml write silence = \"hold\" (a person decides after a \
-         death) or silence = \"takeover\" (automatic; if all links are cut at once, both nodes \
+        "{}: {} holds a file system, {mount}, and nothing but links tells whether the other node \
+         is dead: in [safety] of hafailover.toml write silence = \"hold\" (a person decides after \
+         a death) or silence = \"takeover\" (automatic; if all links are cut at once, both nodes \
          mount it). See hafailover(7), \"What is promised\"",
         target.fragment.display(),
         target.name.unit()

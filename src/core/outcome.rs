@@ -235,6 +235,14 @@ impl Core {
         }
         let name = world.name(to);
         let Some((owner, epoch)) = owner(world, group) else {
+            // Its files came to differ on the way: only a person can go on.
+            if let Some(node) = world.other_group(group) {
+                return Step::Refused(format!(
+                    "{group} is stopped and waits: what {} calls {group} is another group now: \
+                     make the files equal, then systemctl daemon-reload, and it starts",
+                    world.name(node)
+                ));
+            }
             let phase = phase_at(world, group, to);
             return match world.top_epoch(group) > from && phase == Phase::Stopped {
                 true => Step::Going(format!("{group} is released; its next owner claims it")),

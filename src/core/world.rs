@@ -107,6 +107,15 @@ impl World<'_> {
         })
     }
 
+    /// A node that is heard and means another group by this name.
+    pub fn other_group(&self, group: &GroupName) -> Option<NodeId> {
+        let own = self.group(group).policy.fingerprint;
+        self.others().find(|p| {
+            let report = self.peer(*p).reports.get(group);
+            self.heard(*p) && report.is_some_and(|r| r.fingerprint != own)
+        })
+    }
+
     /// The highest epoch that anybody ever told us.
     pub fn top_epoch(&self, group: &GroupName) -> Epoch {
         self.record.groups.get(group).map(|r| r.epoch).unwrap_or_default()

@@ -209,14 +209,8 @@ pub fn command(world: &mut World, words: &[&str]) {
             let event = Event::ByHand { group: group(g), unit: unit.to_string(), verb };
             world.later(world.node(n), Duration::ZERO, event);
         }
-        ["settings", n, g, what] => {
-            let number = what.parse().expect("a number");
-            world.reconfigure(world.node(n), &group(g), |policy| policy.fingerprint = number);
-        }
-        ["texts", n, g, what] => {
-            let number = what.parse().expect("a number");
-            world.reconfigure(world.node(n), &group(g), |policy| policy.texts = number);
-        }
+        ["settings", n, g, what] => differ(world, n, g, |policy| policy.fingerprint = number(what)),
+        ["texts", n, g, what] => differ(world, n, g, |policy| policy.texts = number(what)),
         ["terminate", n, kind] => {
             let kind = match *kind {
                 "stop" => Terminate::Stop,
@@ -233,6 +227,15 @@ pub fn command(world: &mut World, words: &[&str]) {
         }
         other => panic!("no such command: {other:?}"),
     }
+}
+
+/// Its files are read again, and one of its groups says something else.
+fn differ(world: &mut World, n: &str, g: &str, change: impl FnOnce(&mut GroupPolicy)) {
+    world.reconfigure(world.node(n), &GroupName(g.to_string()), change);
+}
+
+fn number(word: &str) -> u32 {
+    word.parse().expect("a number")
 }
 
 fn asked(world: &World, words: &[&str]) -> Command {

@@ -22,8 +22,8 @@ pub fn look(name: &str, baud: u32, of: &Settings, groups: &[GroupName], findings
     );
     if answer >= timing.deadtime {
         findings.error(format!(
-            "{what}; it and its answer take up to {} ms = 2 x keepalive {} + 4 x {} ms, deadtime is \
-             {}: with this line alone the other node would be taken for deaf or dead: {}",
+            "{what}; it and its answer take up to {} ms = 2 x keepalive {} + 4 x {} ms, deadtime \
+             is {}: with this line alone the other node would be taken for deaf or dead: {}",
             ms(answer),
             show(timing.keepalive),
             ms(needs),
