@@ -78,15 +78,18 @@ fn frozen_between_its_claim_and_its_start(c: &mut Cluster) {
     (0..2).for_each(|n| c.start(n));
     c.runs_on(0);
     c.all_well();
-    let claimed = c.lab.node(1).next("group-claimed");
+    // The claim is on disk before it is spoken of, and two keepalives later is the start.
+    let claim = c.lab.node(1).watch("/var/lib/hafailover/state");
     part(c);
-    claimed.wait();
+    claim.wait();
+    std::thread::sleep(KEEPALIVE / 2);
     c.lab.node(1).freeze();
     assert_ne!(c.lab.node(1).run("mountpoint -q /srv").code, 0, "frozen too late");
     heal(c);
     std::thread::sleep(DEADTIME * 3 / 2);
     c.lab.node(1).thaw();
     c.told(1, "stalled");
+    c.told(1, "group-claimed");
     c.all_well();
     c.runs_on(0);
     let said = c.lab.node(1).must("journalctl -q _PID=1 -u srv.mount -u agent -o cat");
@@ -103,8 +106,10 @@ fn frozen_between_its_claim_and_its_start(c: &mut Cluster) {
 fn frozen_between_its_token_and_its_start(c: &mut Cluster) {
     c.start_all(TAKEOVER);
     c.all_well();
+    let token = c.lab.node(1).watch("/run/hafailover/owned");
     part(c);
-    c.lab.node(1).freeze_when_made("/run/hafailover/owned");
+    token.wait();
+    c.lab.node(1).freeze();
     heal(c);
     std::thread::sleep(DEADTIME * 3 / 2);
     c.lab.node(1).thaw();
