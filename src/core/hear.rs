@@ -253,7 +253,7 @@ impl Core {
     }
 
     /// Two nodes have the group and this one stays: tell it, and announce the addresses, now and
-    /// when the other has let go.
+    /// when the other has let go. What came late, on a line that kept it, may be of a dead node.
     pub(super) fn watch_other_holders(&mut self, now: Instant, name: &super::GroupName) {
         let world = self.world(now);
         let own = world.group(name).own;
@@ -261,7 +261,9 @@ impl Core {
             let claim = world.peer(*p).reports.get(name).and_then(|r| r.claim);
             claim.is_none_or(|c| Some(c.epoch) < own)
         };
-        let holder = world.heard_holder(name).filter(lesser);
+        let told = world.group(name).told_other;
+        let of_now = |p: &NodeId| told == Some(*p) || !world.peer(*p).is_late();
+        let holder = world.heard_holder(name).filter(lesser).filter(of_now);
         let group = self.group_mut(name);
         if group.phase() != Phase::Running || holder == group.told_other {
             return;

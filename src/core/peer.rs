@@ -29,6 +29,8 @@ pub struct Peer {
     rival: Option<Rival>,
     /// The newest stamp of the accepted session, to be echoed.
     newest: Option<Stamp>,
+    /// The newest heartbeat was late: it was sent longer than `deadtime` ago, as far as it shows.
+    late: bool,
     /// By link: when it was last heard there.
     heard: BTreeMap<LinkId, Lived>,
     /// Its silence counts from here at the earliest: we stalled, and missed what it said.
@@ -157,6 +159,7 @@ impl Peer {
         }
         if newest {
             self.newest = Some(stamp);
+            self.late = echo.is_some_and(|e| !timely(now, e, timing.deadtime));
             self.learn(me, beat, &mut heard);
         }
         if let Some(echo) = echo {
@@ -272,6 +275,11 @@ impl Peer {
     pub fn reported(&self) -> bool {
         let all = 1u32.checked_shl(u32::from(self.pages.1)).map_or(u32::MAX, |b| b - 1);
         self.session.is_some() && self.pages.1 > 0 && self.pages.0 & all == all
+    }
+
+    /// What it said last is old by now. It is heard, to be safe, and may be dead nevertheless.
+    pub fn is_late(&self) -> bool {
+        self.late
     }
 
     pub fn hears_us(&self) -> bool {
@@ -432,6 +440,11 @@ mod tests {
         assert!(hear(3 * second, 1, &beat(7, 80, Some(second - 30))), "a recording");
         assert!(!hear(3 * second, 1, &beat(7, 110, Some(second - 30))), "newest of all");
         assert_eq!(peer.silent_for(at(3 * second)), Some(Duration::ZERO));
+        assert!(peer.is_late(), "heard, and old");
+        let at = at(3 * second + 9);
+        let of_now = beat(7, 120, Some(3 * second));
+        peer.hear(Instant(3 * second + 9), at, LinkId(0), US, &of_now, &TIMING);
+        assert!(!peer.is_late());
     }
 
     /// Goal: a stall of ours postpones the judgement of silence, and does not make a link look as

@@ -170,6 +170,7 @@ fn late_frames(c: &mut Cluster) {
     println!("  {} late frames on the line", frames().expect("a line") - before);
     let moved = (c.lab.node(1).told("group-started"), c.lab.node(1).told("group-released"));
     assert_eq!(moved, (1, 0), "by words of a dead node");
+    assert_eq!(c.lab.node(1).told("two-owners"), 0, "a dead node was taken for an owner");
     c.runs_on(1);
     c.one_owner();
     c.lab.boot(0);
