@@ -1,7 +1,8 @@
 //! The subcommands, one file each: each has `Args` and `run`, which prints and gives the exit code.
 //!
-//! Exit codes: 0 done; 1 refused or failed; 2 wrong usage; 3 the daemon does not run; 4 `status`:
-//! not everything is well; 78 (EX_CONFIG, sysexits.h(3head)) the configuration is wrong.
+//! Exit codes: 0 done; 1 refused or failed, `check`: errors; 2 wrong usage, `check`: warnings; 3
+//! the daemon does not run; 4 `status`: not everything is well, `ip`: another host has the address;
+//! 78 (EX_CONFIG, sysexits.h(3head)) the configuration is wrong.
 
 pub mod adopt;
 pub mod check;

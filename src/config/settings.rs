@@ -84,6 +84,13 @@ pub struct GroupSettings {
 }
 
 impl Link {
+    fn interface(&self) -> Option<&str> {
+        match &self.kind {
+            LinkKind::Udp { interface, .. } => Some(interface),
+            LinkKind::Serial { .. } => None,
+        }
+    }
+
     fn line(&self) -> Option<(LinkId, (NodeId, NodeId))> {
         match &self.kind {
             LinkKind::Serial { ends, .. } => Some((self.id, *ends)),
@@ -93,6 +100,22 @@ impl Link {
 }
 
 impl Settings {
+    /// By link: the first that runs over the same cable; `joined` says of two interfaces whether
+    /// they do. It is one cable too where a third link joins them.
+    pub fn cables(&self, joined: impl Fn(&str, &str) -> bool) -> Vec<LinkId> {
+        let mut cables: Vec<LinkId> = self.links.iter().map(|l| l.id).collect();
+        for (n, link) in self.links.iter().enumerate() {
+            for (m, other) in self.links.iter().enumerate().take(n) {
+                let both = link.interface().zip(other.interface());
+                let (old, new) = (cables[n].max(cables[m]), cables[n].min(cables[m]));
+                if both.is_some_and(|(one, other)| joined(one, other)) {
+                    cables.iter_mut().filter(|c| **c == old).for_each(|c| *c = new);
+                }
+            }
+        }
+        cables
+    }
+
     /// What the core runs by.
     pub fn policy(
         &self,
@@ -103,6 +126,7 @@ impl Settings {
             nodes: self.nodes.iter().map(|n| n.name.clone()).collect(),
             links: self.links.iter().map(|l| l.name.clone()).collect(),
             lines: self.links.iter().filter_map(Link::line).collect(),
+            cables: self.cables(|one, other| one == other),
             timing: self.timing.clone(),
             safety: self.safety.clone(),
             fingerprint: self.fingerprint,

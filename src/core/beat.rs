@@ -8,7 +8,7 @@ use super::policy::OnLost;
 use super::record::{GroupRecord, Record};
 use super::say::{Saying, What};
 use super::time::{Duration, Instant};
-use super::{Action, Core, STORE_RETRY, Terminate};
+use super::{Action, Core, STORE_RETRY, STORE_SLOW, Terminate};
 
 /// Most frames for one link at one moment; more groups ride in later heartbeats.
 const FRAMES_MAX: usize = 8;
@@ -163,11 +163,29 @@ impl Core {
         store.record.serial += 1;
         let record = store.record.clone();
         store.writing = Some((store.tickets, record.clone()));
+        store.asked = Some(now);
         self.out.push(Action::Persist { ticket: store.tickets, record: Box::new(record) });
+    }
+
+    /// What hangs in a disk neither fails nor is done; others may take what this node cannot.
+    pub(super) fn judge_disk(&mut self, now: Instant) {
+        let store = &mut self.store;
+        let slow = store.asked.is_some_and(|asked| now.since(asked) >= STORE_SLOW);
+        if slow == std::mem::replace(&mut store.slow, slow) {
+            return;
+        }
+        if slow {
+            let words =
+                "the disk has not answered for 5 s: what runs goes on, nothing new is taken";
+            self.say(Saying::new(What::StateFailed, words));
+        }
+        self.beat.now = true;
+        self.touch_all();
     }
 
     pub(super) fn persisted(&mut self, now: Instant, ticket: u64, result: Result<(), String>) {
         let Some((_, record)) = self.store.writing.take_if(|(t, _)| *t == ticket) else { return };
+        self.store.asked = None;
         match result {
             Ok(()) => {
                 self.changed_on_disk(&record);

@@ -31,6 +31,8 @@ pub enum Event {
     /// A person or a program asks for something; answered with
     /// [`Action::Answer`](super::Action::Answer).
     Asked { request: u64, by: String, command: Command },
+    /// Which of our links run over the same cable, as in `Policy::cables`.
+    Cables { cables: Vec<LinkId> },
     /// New settings, already checked.
     Reconfigured { policy: Box<Policy> },
     /// SIGTERM, or the machine goes down.

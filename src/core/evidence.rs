@@ -211,7 +211,7 @@ fn silent(world: &World, group: &GroupName, id: NodeId) -> Result<Evidence, Miss
     }
     let confirm = format!("if {name} is surely off: hafailover confirm-down {name}");
     let barred = |words: String| Err(Missing::Barred(format!("{words}; {confirm}")));
-    let links = peer.links_at_silence(world.policy.timing.deadtime);
+    let links = peer.links_at_silence(world.policy.timing.deadtime).len();
     if let Some(words) = world.no_silence(id) {
         return barred(words);
     }

@@ -4,13 +4,13 @@
 //! ```text
 //!             seen idle                 evidence              every member well
 //!  Unknown ──────────────► Stopped ───────────────► Starting ─────────────────► Running
-//!     │                       ▲  ▲                     │                          │
-//!     │ found running         │  │ verified            │ failed, or not wanted    │ not wanted
-//!     ├──────────────────► Running                     ▼                          ▼
-//!     │ found half started    │  └──────────────── Stopping ◄─────────────────────┘
-//!     └──────────────────► Stopping                 ▲  │ a stop failed
-//!                                                   │  ▼
-//!                                                  Stuck      (still held)
+//!     │                        │ ▲                     │                          │
+//!     │ found running  strays  │ │ verified            │ failed, or not wanted    │ not wanted
+//!     ├────► Running   cleared │ │                     ▼                          ▼
+//!     │ found half started     │ └───────────────── Stopping ◄─────────────────────┘
+//!     └────► Stopping          └───────────────────►   ▲  │ a stop failed
+//!                                                      │  ▼
+//!                                                      Stuck      (still held)
 //! ```
 //!
 //! Everything but `Stopped` is held.

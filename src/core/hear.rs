@@ -214,13 +214,13 @@ impl Core {
     /// Redundancy is judged when a peer is heard, so that its death, which silences all links
     /// nearly at once, is not taken for the loss of one of them.
     fn judge_redundancy(&mut self, now: Instant, id: NodeId) {
-        if self.policy.links_to(id) < 2 {
+        if self.policy.cables_to(id) < 2 {
             return;
         }
         let (lived, deadtime) = (self.lived(now), self.policy.timing.deadtime);
         let peer = self.peers.get_mut(&id).expect("called for known peers");
         let up = peer.links_up(lived, deadtime);
-        let redundant = up.len() >= 2;
+        let redundant = self.policy.cables_of(up) >= 2;
         // Its links come up one after the other, and go down within one deadtime when it dies.
         let young = peer.heard_for(now) < deadtime;
         if peer.told.redundant == Some(redundant) || (young && !redundant) {

@@ -56,6 +56,8 @@ use world::World;
 
 /// How long after a failed write of the state file it is tried again.
 const STORE_RETRY: Duration = Duration::from_secs(2);
+/// A disk that has not written the state file after so long counts as one that cannot.
+const STORE_SLOW: Duration = Duration::from_secs(5);
 
 /// What a new life of the daemon starts from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -124,6 +126,10 @@ struct Store {
     record: Record,
     durable: Record,
     writing: Option<(u64, Record)>,
+    /// Since when the disk owes us an answer.
+    asked: Option<Instant>,
+    /// It has owed it for [`STORE_SLOW`].
+    slow: bool,
     tickets: u64,
     failed: Option<(String, Instant)>,
 }
@@ -165,6 +171,8 @@ impl Core {
                 durable: record.clone(),
                 record,
                 writing: None,
+                asked: None,
+                slow: false,
                 tickets: 0,
                 failed: None,
             },
@@ -217,6 +225,7 @@ impl Core {
             Event::Stopped { group, job, result } => self.stopped(now, &group, job, result),
             Event::ByHand { group, unit, verb } => self.by_hand(&group, &unit, verb),
             Event::Asked { request, by, command } => self.ask(now, request, by, command),
+            Event::Cables { cables } => self.recabled(cables),
             Event::Reconfigured { policy } => self.reconfigured(*policy),
             Event::Terminate { kind } => self.terminate(now, kind),
             Event::Gap { lasted } => self.stalled(now, lasted.max(self.policy.timing.deadtime)),
@@ -235,6 +244,7 @@ impl Core {
         self.judge_peers(now);
         self.judge_double(now);
         self.judge_start(now);
+        self.judge_disk(now);
         while let Some(group) = self.touched.pop_first() {
             self.step(now, &group);
         }
@@ -280,7 +290,7 @@ impl Core {
             Some(Unfit::Leaving)
         } else if !self.store.record.known {
             Some(Unfit::Amnesiac)
-        } else if self.store.failed.is_some() {
+        } else if self.store.failed.is_some() || self.store.slow {
             Some(Unfit::NoState)
         } else if self.is_doubled() {
             Some(Unfit::Double)
@@ -333,6 +343,13 @@ impl Core {
         match self.links.iter().any(|l| l.usable) {
             true => self.usable_since = self.usable_since.or(Some(now)),
             false => self.usable_since = None,
+        }
+    }
+
+    fn recabled(&mut self, cables: Vec<LinkId>) {
+        if self.policy.cables != cables {
+            self.policy.cables = cables;
+            self.touch_all();
         }
     }
 
@@ -410,7 +427,15 @@ impl Core {
                 due = due.min(at);
             }
         }
+        if let Some(asked) = self.store.asked.filter(|_| !self.store.slow) {
+            due = due.min(asked + STORE_SLOW);
+        }
         due.max(now + Duration::from_nanos(1))
+    }
+
+    /// Whether this node owns anything: it must not be put to sleep.
+    pub fn owns(&self) -> bool {
+        self.groups.values().any(|g| g.held() == Held::Yes)
     }
 
     /// Whether any group is held here, or not yet read, that is not in maintenance: such a one

@@ -250,9 +250,12 @@ impl Peer {
     }
 
     /// Links that were up when the silence began: heard within one `deadtime` of the last one.
-    pub fn links_at_silence(&self, deadtime: Duration) -> usize {
-        let Some(last) = self.heard.values().max() else { return 0 };
-        self.heard.values().filter(|l| last.since(**l) < deadtime).count()
+    pub fn links_at_silence(&self, deadtime: Duration) -> LinkSet {
+        let mut links = LinkSet::default();
+        let last = self.heard.values().max();
+        let up = |at: &Lived| last.is_some_and(|last| last.since(*at) < deadtime);
+        self.heard.iter().filter(|(_, at)| up(at)).for_each(|(link, _)| links.insert(*link));
+        links
     }
 
     pub fn links_up(&self, lived: Lived, deadtime: Duration) -> LinkSet {
@@ -460,8 +463,8 @@ mod tests {
         }
         peer.forgive(at(2 * second));
         assert_eq!(peer.silent_for(at(2 * second)), Some(Duration::ZERO));
-        assert_eq!(peer.links_at_silence(TIMING.deadtime), 2, "both fell silent at once");
+        assert_eq!(peer.links_at_silence(TIMING.deadtime).len(), 2, "both fell silent at once");
         peer.hear(Instant(10), at(2 * second), LinkId(0), US, &beat(7, 200, None), &TIMING);
-        assert_eq!(peer.links_at_silence(TIMING.deadtime), 1);
+        assert_eq!(peer.links_at_silence(TIMING.deadtime).len(), 1);
     }
 }

@@ -1,6 +1,6 @@
 //! The numbers and choices the core runs by. Made and checked by `config`, never here.
 
-use super::name::{GroupName, LinkId, NodeId};
+use super::name::{GroupName, LinkId, LinkSet, NodeId};
 use super::time::Duration;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -14,6 +14,9 @@ pub struct Policy {
     pub links: Vec<String>,
     /// The two nodes that a line joins; a link that is not here joins all.
     pub lines: BTreeMap<LinkId, (NodeId, NodeId)>,
+    /// By link: the first link that runs over the same cable, itself or another. A link that is
+    /// not here has a cable of its own.
+    pub cables: Vec<LinkId>,
     pub timing: Timing,
     pub safety: Safety,
     /// Of all settings that must agree between nodes.
@@ -33,9 +36,21 @@ impl Policy {
         self.lines.get(&link).is_none_or(|line| line.0 == self.me || line.1 == self.me)
     }
 
-    /// How many links lead to `peer`.
-    pub fn links_to(&self, peer: NodeId) -> usize {
-        (0..self.links.len()).filter(|n| self.joins(LinkId(*n as u8), peer)).count()
+    /// How many cables lead to `peer`.
+    pub fn cables_to(&self, peer: NodeId) -> usize {
+        let mut links = LinkSet::default();
+        let all = (0..self.links.len()).map(|n| LinkId(n as u8));
+        all.filter(|l| self.joins(*l, peer)).for_each(|l| links.insert(l));
+        self.cables_of(links)
+    }
+
+    /// Over how many cables these links run: what one broken cable silences together counts once.
+    pub fn cables_of(&self, links: LinkSet) -> usize {
+        let mut cables = LinkSet::default();
+        for link in (0..16).map(LinkId).filter(|l| links.contains(*l)) {
+            cables.insert(self.cables.get(usize::from(link.0)).copied().unwrap_or(link));
+        }
+        cables.len()
     }
 }
 
@@ -49,6 +64,7 @@ impl Policy {
             nodes: vec!["a".into(), "b".into()],
             links: vec!["link".into()],
             lines: BTreeMap::new(),
+            cables: Vec::new(),
             timing: Timing {
                 keepalive: ms(200),
                 warntime: ms(500),

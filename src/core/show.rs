@@ -69,14 +69,14 @@ impl Core {
                     "the silence of {name} is not acted on (silence = \"hold\"): a takeover after \
                      its death needs hafailover confirm-down {name}"
                 ));
-            } else if self.policy.links_to(id) >= 2 && safety.last_link == OnSilence::Hold {
+            } else if self.policy.cables_to(id) >= 2 && safety.last_link == OnSilence::Hold {
                 let up = world.peer(id).links_up(world.lived, self.policy.timing.deadtime);
-                if world.heard(id) && up.len() < 2 {
+                if world.heard(id) && self.policy.cables_of(up) < 2 {
                     words.push(format!(
-                        "{name} is heard on {} of {} links: its death would not be acted on until \
+                        "{name} is heard on {} of {} cables: its death would not be acted on until \
                          two work",
-                        up.len(),
-                        self.policy.links_to(id)
+                        self.policy.cables_of(up),
+                        self.policy.cables_to(id)
                     ));
                 } else if !world.heard(id)
                     && world.presence(id) == Presence::Silent
@@ -99,6 +99,9 @@ impl Core {
                 "the state file cannot be written ({why}): nothing new is taken until there is \
                  room, or its disk is mended"
             ));
+        }
+        if self.store.slow {
+            words.push("the disk of the state file does not answer: nothing new is taken".into());
         }
         words.extend(self.double_words(world.now));
         if !self.store.record.known {

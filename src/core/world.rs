@@ -94,9 +94,10 @@ impl World<'_> {
 
     /// The jeopardy rule, for a peer that is silent now.
     pub fn disarmed_at(&self, id: NodeId) -> bool {
+        let links = self.peer(id).links_at_silence(self.policy.timing.deadtime);
         self.policy.safety.last_link == OnSilence::Hold
-            && self.policy.links_to(id) >= 2
-            && self.peer(id).links_at_silence(self.policy.timing.deadtime) < 2
+            && self.policy.cables_to(id) >= 2
+            && self.policy.cables_of(links) < 2
     }
 
     /// A node that is heard and holds, or may hold, the group.

@@ -25,7 +25,7 @@ use crate::io::journal::{self, Journal};
 use crate::io::keep::Keeper;
 use crate::io::log::Log;
 use crate::io::net::carrier;
-use crate::io::notify::Notify;
+use crate::io::notify::{Notify, Pulse};
 use crate::io::store::{Owner, Store};
 use crate::io::systemd::Systemd;
 use crate::io::{Input, ReplySender, clock, rt, token};
@@ -92,6 +92,7 @@ struct Daemon {
     requests: u64,
     reload_at: Option<Instant>,
     suspended: Duration,
+    owns: bool,
     going: Option<Going>,
     carriers: mpsc::Receiver<BTreeMap<String, bool>>,
     load: mpsc::Sender<Loaded>,
@@ -163,6 +164,7 @@ impl Daemon {
             requests: 0,
             reload_at: None,
             suspended: clock::suspended(),
+            owns: false,
             going: None,
             carriers,
             load,
@@ -173,6 +175,7 @@ impl Daemon {
     }
 
     async fn serve(mut self) -> std::io::Result<()> {
+        self.happen(parts::cables(&self.setup));
         self.parts.links = parts::open_links(&self.setup, &self.parts.inbox);
         std::fs::create_dir_all("/run/hafailover")?;
         control::listen(Path::new(control::SOCKET), self.parts.inbox.clone())?;
@@ -181,6 +184,9 @@ impl Daemon {
         // Last: what was started before runs as anybody does.
         self.got = rt::ask();
         self.parts.log.info(format!("scheduling: {}", self.got.scheduling));
+        let pulse = Pulse::default();
+        self.parts.notify.count_on(pulse.clone());
+        self.parts.systemd.pulse(pulse);
         self.parts.notify.ready();
         while !self.parts.exit {
             self.turn(&mut term, &mut hup).await;
@@ -197,11 +203,8 @@ impl Daemon {
         let wait = due.since(clock::now());
         tokio::select! {
             biased;
-            input = self.inbox.recv() => match input {
-                Some(input) => self.take(input),
-                None => self.parts.exit = true,
-            },
             Some(table) = self.carriers.recv() => {
+                self.happen(parts::cables(&self.setup));
                 for event in self.parts.carrier_changed(table) {
                     self.happen(event);
                 }
@@ -215,6 +218,11 @@ impl Daemon {
                 });
             }
             _ = hup.recv() => self.reload_at = Some(clock::now()),
+            // After what is rare: a flood of frames keeps this one ready without end.
+            input = self.inbox.recv() => match input {
+                Some(input) => self.take(input),
+                None => self.parts.exit = true,
+            },
             () = tokio::time::sleep(wait) => {}
         }
         let now = clock::now();
@@ -270,6 +278,7 @@ impl Daemon {
                 self.happen(event);
             }
             Input::Event(event) => self.happen(event),
+            Input::Warn(words) => self.parts.log.warn(words),
             Input::Reload => self.reload_at = Some(clock::now() + RELOAD_GAP),
             Input::Control { request, by, reply } => self.asked(request, by, reply),
         }
@@ -282,6 +291,10 @@ impl Daemon {
         }
         let actions = self.core.handle(now, event);
         self.parts.perform(actions);
+        let owns = self.core.owns();
+        if std::mem::replace(&mut self.owns, owns) != owns {
+            self.parts.systemd.keep_awake(owns);
+        }
         self.go(now);
     }
 
@@ -400,6 +413,7 @@ impl Daemon {
             self.parts.links = parts::open_links(&self.setup, &self.parts.inbox);
         }
         self.happen(Event::Reconfigured { policy: Box::new(self.setup.policy()) });
+        self.happen(parts::cables(&self.setup));
         Ok("the configuration was read again".into())
     }
 }

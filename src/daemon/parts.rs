@@ -11,7 +11,7 @@ use crate::io::journal::{Journal, Names};
 use crate::io::keep::Keeper;
 use crate::io::link::LinkHandle;
 use crate::io::log::Log;
-use crate::io::net::instance;
+use crate::io::net::{cable, instance, netlink};
 use crate::io::notify::Notify;
 use crate::io::store::StoreHandle;
 use crate::io::systemd::Systemd;
@@ -64,6 +64,13 @@ pub fn open_links(setup: &Setup, inbox: &Inbox) -> Vec<Line> {
         warned: None,
     };
     settings.links.iter().map(open).collect()
+}
+
+/// What the kernel says of which links share a cable.
+pub fn cables(setup: &Setup) -> Event {
+    let all = netlink::interfaces().unwrap_or_default();
+    let joined = |one: &str, other: &str| cable::joined(&all, one, other);
+    Event::Cables { cables: setup.settings.cables(joined) }
 }
 
 pub fn names(setup: &Setup) -> Names {

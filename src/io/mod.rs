@@ -29,6 +29,8 @@ pub enum Input {
     Frame { link: LinkId, bytes: Vec<u8>, from: Option<std::net::IpAddr> },
     /// A request on the control socket; the lines of the answer go back through `reply`.
     Control { request: crate::wire::control::Request, by: String, reply: ReplySender },
+    /// For the log.
+    Warn(String),
     /// The configuration or the enabled targets may have changed (SIGHUP, UnitFilesChanged,
     /// the end of a daemon-reload): read them again.
     Reload,

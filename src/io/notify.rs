@@ -1,5 +1,7 @@
 //! sd_notify(3) on a thread of its own, because a PID 1 that does not read would block the sender.
-//! The watchdog is fed only while the daemon's loop has turned lately.
+//! The watchdog is fed only while the daemon's loop has turned lately, and with it every thread
+//! without which the loop can do nothing: that of systemd. Not the disk's: a new daemon would wait
+//! for the same disk, and one that hangs there cannot even be killed (the core tells of it).
 
 use super::kernel::printable;
 use sd_notify::NotifyState;
@@ -19,7 +21,23 @@ pub struct Notify(Arc<Shared>);
 struct Shared {
     unsaid: Mutex<Unsaid>,
     changed: Condvar,
-    turned: AtomicU64,
+    turned: Pulse,
+    /// Other threads' signs of life.
+    pulses: Mutex<Vec<Pulse>>,
+}
+
+/// When something last showed that it is not stuck.
+#[derive(Clone, Debug, Default)]
+pub struct Pulse(Arc<AtomicU64>);
+
+impl Pulse {
+    pub fn beat(&self) {
+        self.0.store(super::clock::now().0, Ordering::Relaxed);
+    }
+
+    fn age(&self) -> u64 {
+        super::clock::now().0.saturating_sub(self.0.load(Ordering::Relaxed))
+    }
 }
 
 #[derive(Default)]
@@ -56,7 +74,13 @@ impl Notify {
 
     /// The loop has turned: called at every event.
     pub fn turned(&self) {
-        self.0.turned.store(super::clock::now().0, Ordering::Relaxed);
+        self.0.turned.beat();
+    }
+
+    /// From now on the watchdog counts on this one too.
+    pub fn count_on(&self, pulse: Pulse) {
+        pulse.beat();
+        self.0.pulses.lock().expect("nobody panics with it").push(pulse);
     }
 
     pub fn ready(&self) {
@@ -113,7 +137,10 @@ fn run(shared: &Shared, watchdog: Option<Duration>, say: impl Fn(&[NotifyState])
             let usec = by.as_micros().min(u128::from(u32::MAX)) as u32;
             say(&[NotifyState::ExtendTimeoutUsec(usec)]);
         }
-        let still = super::clock::now().0.saturating_sub(shared.turned.load(Ordering::Relaxed));
+        let turned = shared.turned.age();
+        let pulses = shared.pulses.lock().expect("nobody panics with it");
+        let still = pulses.iter().map(Pulse::age).fold(turned, u64::max);
+        drop(pulses);
         if watchdog.is_some_and(|limit| u128::from(still) < limit.as_nanos() / 2) {
             say(&[NotifyState::Watchdog]);
         }
@@ -174,5 +201,32 @@ mod tests {
         }
         notify.turned();
         assert_eq!(words.recv_timeout(PATIENCE).as_deref(), Ok("WATCHDOG=1"));
+    }
+
+    /// Goal: a daemon whose systemd thread hangs is not fed for, though its loop turns.
+    #[test]
+    fn the_watchdog_starves_with_a_thread_it_counts_on() {
+        let limit = Duration::from_millis(400);
+        let (notify, read, words) = pid1(Some(limit));
+        drop(read);
+        let pulse = Pulse::default();
+        notify.count_on(pulse.clone());
+        let (mine, stop) = (notify.clone(), Arc::new(AtomicU64::new(0)));
+        let until = stop.clone();
+        let turning = std::thread::spawn(move || {
+            while until.load(Ordering::Relaxed) == 0 {
+                mine.turned();
+                std::thread::yield_now();
+            }
+        });
+        assert_eq!(words.recv_timeout(PATIENCE).as_deref(), Ok("WATCHDOG=1"));
+        let began = super::super::clock::now();
+        while words.recv_timeout(limit).is_ok() {
+            assert!(super::super::clock::now().since(began) < PATIENCE, "still fed");
+        }
+        pulse.beat();
+        assert_eq!(words.recv_timeout(PATIENCE).as_deref(), Ok("WATCHDOG=1"));
+        stop.store(1, Ordering::Relaxed);
+        turning.join().expect("it turned");
     }
 }

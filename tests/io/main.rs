@@ -3,12 +3,14 @@
 
 mod address;
 mod control;
+mod flood;
 mod journal;
 mod kernel;
 mod links;
 mod lost;
 mod manager;
 mod program;
+mod sleep;
 mod space;
 mod store;
 mod systemd;

@@ -5,6 +5,7 @@
 use crate::space::sh;
 use futures_util::StreamExt;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io::Read;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -59,6 +60,8 @@ pub struct State {
     /// Sent before the next sign of life: signals that are in only after an answer that was given
     /// later on another connection.
     pub late: Vec<Signal>,
+    /// The other ends of what logind gave: `sleep block`.
+    pub inhibitors: BTreeMap<String, std::io::PipeReader>,
     /// Calls in the order in which they came: `StartUnit a.service`.
     pub calls: Vec<String>,
     /// The number of the last job that was asked for by a call.
@@ -66,6 +69,12 @@ pub struct State {
 }
 
 impl State {
+    /// Whether this inhibitor was given and is still held.
+    pub fn inhibits(&self, which: &str) -> bool {
+        let end = |mut r: &std::io::PipeReader| r.read(&mut [0]).is_ok_and(|n| n == 0);
+        self.inhibitors.get(which).is_some_and(|reader| !end(reader))
+    }
+
     /// A unit's own name.
     fn id(&self, unit: &str) -> String {
         self.aliases.get(unit).cloned().unwrap_or_else(|| unit.into())
@@ -326,6 +335,12 @@ async fn answer(bus: Connection, state: Arc<Mutex<State>>, call: zbus::Message) 
             sign_of_life(&bus, &state).await;
             bus.reply(&header, &()).await
         }
+        "Inhibit" => {
+            let (what, _, _, mode): (String, String, String, String) =
+                call.body().deserialize().expect("four words");
+            let end = inhibitor(&state, format!("{what} {mode}"));
+            bus.reply(&header, &zbus::OwnedFd::from(end)).await
+        }
         "StartUnit" | "StopUnit" | "ReloadUnit" => {
             let (unit, _): (String, String) = call.body().deserialize().expect("unit and mode");
             let Some(job) = job(&state, &member, &unit) else { return };
@@ -361,6 +376,14 @@ async fn sign_of_life(bus: &Connection, state: &Mutex<State>) {
 async fn come_back(bus: Connection, away: Duration) {
     tokio::time::sleep(away).await;
     bus.request_name(NAME).await.expect("root may");
+}
+
+/// What logind gives, and keeps the other end of.
+fn inhibitor(state: &Mutex<State>, which: String) -> std::os::fd::OwnedFd {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    rustix::io::ioctl_fionbio(&reader, true).expect("a pipe can");
+    state.lock().expect("whole").inhibitors.insert(which, reader);
+    writer.into()
 }
 
 /// Waits until the questions before this one are answered.

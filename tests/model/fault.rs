@@ -43,6 +43,11 @@ pub enum Fault {
         back: Option<u64>,
         written: bool,
     },
+    /// The daemon is lost: its guard stops the group in so long, or never.
+    Lost {
+        n: usize,
+        stops: Option<u64>,
+    },
     Freeze {
         n: usize,
         lasts: Option<u64>,
@@ -79,6 +84,7 @@ pub mod kind {
     pub const REINSTALL: u32 = 2048;
     pub const STUCK: u32 = 4096;
     pub const ALL: u32 = 8191;
+    pub const LOST: u32 = 8192;
 }
 
 /// Every fault of those kinds that can happen before the next event of this state.
@@ -166,6 +172,9 @@ fn at_node(state: &State, n: usize, has: &impl Fn(u32) -> bool, to: &mut Vec<Fau
             to.extend(backs.map(|back| Fault::Kill { n, back, written }));
         }
     }
+    if has(kind::LOST) {
+        to.extend([None, Some(50), Some(OVER)].map(|stops| Fault::Lost { n, stops }));
+    }
     if has(kind::REINSTALL) {
         to.push(Fault::Reinstall { n, back: LONG });
     }
@@ -249,6 +258,7 @@ impl Step<'_> {
             Fault::Power { .. } | Fault::Reinstall { .. } | Fault::Kill { .. } => {
                 self.crash(fault, first);
             }
+            Fault::Lost { n, stops } => self.lose_daemon(*n, *stops),
             Fault::Freeze { n, lasts } => self.freeze(*n, *lasts),
             Fault::Thaw(n) => {
                 let now = self.state.now;

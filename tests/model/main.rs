@@ -4,6 +4,7 @@
 
 mod canon;
 mod fault;
+mod guard;
 mod mend;
 mod search;
 mod setup;

@@ -3,7 +3,7 @@
 
 use crate::step::Step;
 use crate::watch::Broken;
-use crate::world::{Cluster, State, What};
+use crate::world::{Cluster, MS, State, What};
 use hafailover::core::name::NodeId;
 use hafailover::core::time::Instant;
 use hafailover::core::{Command, Event};
@@ -31,7 +31,9 @@ impl Step<'_> {
             if frozen {
                 self.state.push(now, n, What::Thaw, 36);
             } else if dead {
-                self.state.push(now, n, What::Boot { life }, 34);
+                // Not before its guard has ended.
+                let at = if node.guard.is_some() { now + 1500 * MS } else { now };
+                self.state.push(at, n, What::Boot { life }, 34);
             }
             if self.state.nodes[n].units.iter().any(|u| u.stuck) {
                 self.units(n, 0, |u| u.stuck = false);

@@ -72,6 +72,9 @@ pub fn plans(deep: bool) -> Vec<Plan> {
         plan("going away, then", WARM, &[TERMINATE, CRASH | JOB | STUCK | TERMINATE]),
         plan("people", WARM, &[PEOPLE | UNITS, PEOPLE | MOVE]),
         plan("frames, then", WARM, &[FRAMES, CRASH]),
+        plan("lost, then", WARM, &[LOST, CUT | FRAMES | CRASH]),
+        plan("a fault, then lost", WARM, &[CUT | MOVE | CRASH, LOST]),
+        plan("lost, three nodes", Plan { warm: true, apart: 35, ..THREE }, &[LOST]),
     ];
     if deep {
         plans = vec![
@@ -116,6 +119,7 @@ impl Plan {
             nodes: (1..=self.nodes).map(|n| format!("n{n}")).collect(),
             links: (0..self.links).map(|l| format!("link{l}")).collect(),
             lines: std::collections::BTreeMap::new(),
+            cables: Vec::new(),
             timing: Timing {
                 keepalive: ms(100),
                 warntime: ms(250),

@@ -58,6 +58,7 @@ impl<'a> Step<'a> {
             let item = self.state.queue.remove(0);
             self.happen(item, End::Well);
         } else {
+            self.guard_speaks(n);
             self.tell(n, Event::Wake);
         }
         self.after();
@@ -135,6 +136,13 @@ impl<'a> Step<'a> {
                 self.job_ends(n, group, work, end);
             }
             What::Boot { life } if life == alive => self.boot(n),
+            What::GuardBegins { life, stops } if life == alive => self.guard_begins(n, stops),
+            What::GuardStops { life } if life == alive => self.guard_stops(n),
+            What::GuardEnds { life } if life == alive => {
+                let node = Arc::make_mut(&mut self.state.nodes[n]);
+                node.guard = None;
+                node.settle(node.anchor);
+            }
             _ => {}
         }
     }
@@ -153,6 +161,7 @@ impl<'a> Step<'a> {
 
     fn frames(&mut self, n: usize, beats: &[Arc<Heartbeat>]) {
         for beat in beats {
+            self.guard_hears(n, beat);
             if self.state.nodes[n].core.is_some() {
                 situations::arrived(&self.state, n, beat);
                 let heartbeat = Box::new(Heartbeat::clone(beat));
@@ -277,7 +286,7 @@ impl<'a> Step<'a> {
     /// The daemon is gone, and everything it had in hand.
     pub fn end_daemon(&mut self, n: usize) {
         let node = Arc::make_mut(&mut self.state.nodes[n]);
-        node.core = None;
+        (node.core, node.guard) = (None, None);
         node.life += 1;
         node.writing = None;
         node.held_back.clear();
@@ -406,7 +415,7 @@ impl<'a> Step<'a> {
         node.settle(node.anchor);
     }
 
-    fn send(&mut self, n: usize, beats: Vec<Arc<Heartbeat>>) {
+    pub fn send(&mut self, n: usize, beats: Vec<Arc<Heartbeat>>) {
         let Some(first) = beats.first() else { return };
         self.watch_spoken(n, first);
         let jobs = self.state.nodes[n].jobs;

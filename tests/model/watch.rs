@@ -295,7 +295,9 @@ impl Step<'_> {
             maintenance |= report.wish.value.maintenance;
             let units = self.state.nodes[n].units[group].clone();
             let spoken = self.state.ghost.nodes[n].spoken[group];
-            if report.epoch < spoken && !self.state.ghost.nodes[n].reinstalled {
+            // A guard speaks of no epoch.
+            let known = report.epoch >= spoken || beat.mood.guarding;
+            if !known && !self.state.ghost.nodes[n].reinstalled {
                 let words = format!("n{} said {spoken} and now {}", n + 1, report.epoch);
                 self.break_("EpochGrows", words);
             }
@@ -303,6 +305,9 @@ impl Step<'_> {
                 let stop = units.stuck || units.job.is_some();
                 let name = if stop { "StuckIsHeld" } else { "ReleaseVerified" };
                 self.break_(name, format!("n{} says that it does not hold what runs there", n + 1));
+            }
+            if beat.mood.guarding {
+                continue;
             }
             let ghost = &mut self.state.ghost;
             ghost.nodes[n].spoken[group] = report.epoch;

@@ -7,7 +7,7 @@ use hafailover::core::heartbeat::Heartbeat;
 use hafailover::core::name::{Epoch, GroupName};
 use hafailover::core::policy::Policy;
 use hafailover::core::record::Record;
-use hafailover::core::{Core, Event, Terminate};
+use hafailover::core::{Core, Event, Guard, Terminate};
 use std::sync::Arc;
 
 /// Nanoseconds in a millisecond; all model times are in the former.
@@ -43,6 +43,8 @@ pub struct State {
 #[derive(Clone)]
 pub struct Node {
     pub core: Option<Core>,
+    /// At work, because the daemon is lost.
+    pub guard: Option<Guard>,
     pub disk: Option<Record>,
     pub writing: Option<(u64, Record)>,
     pub units: Vec<Units>,
@@ -103,6 +105,9 @@ pub enum What {
     Observe { life: u16, group: usize },
     JobEnds { boot: u16, group: usize, work: Work },
     Boot { life: u16 },
+    GuardBegins { life: u16, stops: Option<u64> },
+    GuardStops { life: u16 },
+    GuardEnds { life: u16 },
     Thaw,
     Heal { mask: u64 },
 }
@@ -128,7 +133,7 @@ impl State {
     /// The time of what happens next, and at which node: the queue before the timers.
     pub fn next(&self) -> Option<(u64, usize, bool)> {
         let wake = self.nodes.iter().enumerate().filter(|(_, n)| !n.frozen);
-        let wake = wake.filter_map(|(i, n)| Some((n.core.as_ref()?.next_wake().0, i))).min();
+        let wake = wake.filter_map(|(i, n)| Some((n.next_wake()?, i))).min();
         let first = self.queue.first().map(|i| (i.at, i.node));
         match (first, wake) {
             (Some((at, node)), Some((due, _))) if at <= due => Some((at.max(self.now), node, true)),
@@ -169,6 +174,7 @@ impl Node {
     pub fn new(groups: usize) -> Node {
         Node {
             core: None,
+            guard: None,
             disk: None,
             writing: None,
             units: vec![Units::default(); groups],
@@ -184,11 +190,17 @@ impl Node {
         }
     }
 
+    fn next_wake(&self) -> Option<u64> {
+        let core = self.core.as_ref().map(Core::next_wake);
+        Some(core.or(self.guard.as_ref().map(Guard::next_wake))?.0)
+    }
+
     /// Counts anew what this node is, apart from time.
     pub fn settle(&mut self, now: u64) {
         self.anchor = now;
         let origin = crate::canon::Origin { now, jobs: self.jobs };
         let mut hash = canon(&self.core, origin);
+        hash = mix(hash, canon(&self.guard, origin));
         hash = mix(hash, canon(&self.disk, origin));
         hash = mix(hash, canon(&self.writing.is_some(), origin));
         hash = mix(hash, canon(&self.units, origin));

@@ -67,6 +67,7 @@ pub struct Setup {
     clones: Vec<usize>,
     links: usize,
     lines: BTreeMap<LinkId, (NodeId, NodeId)>,
+    cables: Vec<LinkId>,
     timing: Timing,
     safety: Safety,
     groups: BTreeMap<GroupName, GroupPolicy>,
@@ -80,6 +81,7 @@ impl Default for Setup {
             clones: Vec::new(),
             links: 2,
             lines: BTreeMap::new(),
+            cables: Vec::new(),
             timing: Timing {
                 keepalive: ms(200),
                 warntime: ms(600),
@@ -107,6 +109,10 @@ impl Setup {
             ["nodes", n] => self.nodes = n.parse().expect("a number"),
             ["clone", n] => self.clones.push(n[1..].parse::<usize>().expect("n<number>") - 1),
             ["links", n] => self.links = n.parse().expect("a number"),
+            ["cables", of @ ..] => {
+                let cable = |w: &&str| LinkId(w.parse().expect("a link's number"));
+                self.cables = of.iter().map(cable).collect();
+            }
             ["line", link, a, b] => {
                 let node = |w: &str| NodeId(w[1..].parse::<u8>().expect("n<number>") - 1);
                 self.lines.insert(LinkId(link.parse().expect("a number")), (node(a), node(b)));
@@ -148,6 +154,7 @@ impl Setup {
             nodes: (1..=self.nodes).map(|n| format!("n{n}")).collect(),
             links: (0..self.links).map(|l| format!("link{l}")).collect(),
             lines: self.lines.clone(),
+            cables: self.cables.clone(),
             timing: self.timing.clone(),
             safety: self.safety.clone(),
             fingerprint: 1,
@@ -176,6 +183,7 @@ pub fn command(world: &mut World, words: &[&str]) {
         ["lose-daemon", n] => world.lose_daemon(world.node(n)),
         ["guard-stops", n, g] => world.guard_stops(world.node(n), &group(g)),
         ["guard-ends", n] => world.guard_ends(world.node(n)),
+        ["hang-disk", n] => world.at(n).disk_hangs = true,
         ["lose-disk", n] => world.at(n).disk = None,
         ["freeze", n] => world.at(n).frozen = true,
         ["thaw", n] => world.thaw(world.node(n)),

@@ -41,6 +41,8 @@ pub struct Node {
     /// At work, because the daemon is lost.
     pub guard: Option<Guard>,
     pub disk: Option<Record>,
+    /// It takes what is written and never answers.
+    pub disk_hangs: bool,
     pub units: BTreeMap<GroupName, Units>,
     pub frozen: bool,
     /// How long its disk takes; `None` until the script says so.
@@ -312,6 +314,9 @@ impl World {
                 Action::Send { link, heartbeat } => self.send(n, link, &heartbeat),
                 Action::Persist { ticket, record } => {
                     let node = &mut self.nodes[n];
+                    if node.disk_hangs {
+                        continue;
+                    }
                     if !node.full {
                         node.disk = Some(*record);
                     }

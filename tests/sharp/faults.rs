@@ -93,7 +93,7 @@ pub const FAULTS: &[Fault] = &[
     fault(
         "skips the jeopardy rule",
         "src/core/world.rs",
-        "&& «self.peer(id).links_at_silence(self.policy.timing.deadtime) < 2»",
+        "&& «self.policy.cables_of(links) < 2»\n    }",
         "false",
     ),
     fault(

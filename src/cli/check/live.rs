@@ -3,10 +3,10 @@
 use super::Findings;
 use crate::cli::client;
 use crate::config::order::Part;
-use crate::config::settings::{LinkKind, Settings};
+use crate::config::settings::{Link, LinkKind, Settings};
 use crate::core::view::{GroupView, View};
 use crate::daemon::setup;
-use crate::io::net::carrier;
+use crate::io::net::{cable, carrier, netlink};
 use crate::io::systemd::bus::{self, Bus};
 use crate::wire::control::DaemonView;
 use std::path::Path;
@@ -18,6 +18,29 @@ pub fn view(root: &Path) -> Option<(View, DaemonView)> {
         return None;
     }
     client::view().ok()
+}
+
+/// Interfaces of this node that stand on the same one (VLANs, ports of a bridge).
+pub fn cables(root: &Path, settings: &Settings, findings: &mut Findings) {
+    if root != Path::new("/") {
+        return;
+    }
+    let interface = |link: &Link| match &link.kind {
+        LinkKind::Udp { interface, .. } => Some(interface.clone()),
+        LinkKind::Serial { .. } => None,
+    };
+    let all: Vec<String> = settings.links.iter().filter_map(interface).collect();
+    let here = netlink::interfaces().unwrap_or_default();
+    for (n, name) in all.iter().enumerate() {
+        let lower = |o: &&String| *o != name && cable::joined(&here, o, name);
+        if let Some(other) = all[..n].iter().find(lower) {
+            findings.warn(format!(
+                "{other} and {name} stand on the same interface and count as one link: when that \
+                 one cable fails, both fall silent at once, as they do when the peer dies; give \
+                 one another interface"
+            ));
+        }
+    }
 }
 
 /// What the links of this node need must be here.

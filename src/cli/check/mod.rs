@@ -191,6 +191,7 @@ fn links(root: &Path, settings: &Settings, groups: &[GroupName], findings: &mut 
         let there = config::load(&root.join(setup::CONFIG.trim_start_matches('/')), &node.name);
         shared_cables(&node.name, &there.map(|s| s.links).unwrap_or_default(), findings);
     }
+    live::cables(root, settings, findings);
     live::devices(root, settings, findings);
     for link in &settings.links {
         let LinkKind::Serial { device, baud, ends } = &link.kind else { continue };
@@ -219,8 +220,8 @@ fn shared_cables(node: &str, links: &[Link], findings: &mut Findings) {
     for (n, name) in all.iter().enumerate() {
         if all.iter().position(|other| other == name) != Some(n) {
             findings.warn(format!(
-                "two links run over {name} of {node}: when that one cable fails, both fall silent \
-                 at once, as they do when the peer dies; give one another interface"
+                "two links run over {name} of {node} and count as one: when that one cable fails, both \
+                 fall silent at once, as they do when the peer dies; give one another interface"
             ));
         }
     }

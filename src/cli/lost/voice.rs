@@ -140,7 +140,7 @@ impl Mouth {
                 }
             }
             Input::Event(Event::Link { usable: true, .. }) => self.guard.opened(clock::now()),
-            Input::Event(_) | Input::Control { .. } | Input::Reload => {}
+            Input::Event(_) | Input::Control { .. } | Input::Warn(_) | Input::Reload => {}
         }
     }
 

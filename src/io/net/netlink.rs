@@ -8,7 +8,7 @@ use netlink_packet_core::{
 use netlink_packet_route::address::{
     AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage,
 };
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use std::io;
@@ -173,6 +173,10 @@ pub struct Interface {
     pub mac: Option<[u8; 6]>,
     /// IFF_LOWER_UP of netdevice(7): it is up and the cable is in.
     pub carrier: bool,
+    /// The bridge or bond of which it is a port.
+    pub master: Option<u32>,
+    /// The interface over which it runs (a VLAN's, a macvlan's), in this namespace.
+    pub lower: Option<u32>,
 }
 
 /// Of this network namespace; /sys may show another one's.
@@ -191,9 +195,30 @@ pub fn interfaces() -> io::Result<Vec<Interface>> {
         });
         let Some(name) = name else { continue };
         let carrier = message.header.flags.contains(LinkFlags::LowerUp);
-        all.push(Interface { name, index: message.header.index, mac, carrier });
+        let master = message.attributes.iter().find_map(|a| match a {
+            LinkAttribute::Controller(index) => Some(*index),
+            _ => None,
+        });
+        let lower = lower(&message);
+        all.push(Interface { name, index: message.header.index, mac, carrier, master, lower });
     }
     Ok(all)
+}
+
+/// IFLA_LINK, but for a veth, of which it is the other end, and where it counts in another
+/// namespace.
+fn lower(message: &LinkMessage) -> Option<u32> {
+    let veth = |i: &LinkInfo| matches!(i, LinkInfo::Kind(InfoKind::Veth));
+    let elsewhere = |a: &LinkAttribute| match a {
+        LinkAttribute::LinkNetNsId(_) => true,
+        LinkAttribute::LinkInfo(infos) => infos.iter().any(veth),
+        _ => false,
+    };
+    let of = message.attributes.iter().find_map(|a| match a {
+        LinkAttribute::Link(index) => Some(*index),
+        _ => None,
+    });
+    of.filter(|_| !message.attributes.iter().any(elsewhere))
 }
 
 /// One interface by name.

@@ -1,8 +1,11 @@
-//! Work that must not go on after a sleep: a machine that stood still for longer than its evidence
-//! is good for has perhaps been given up by the others.
+//! Sleep: the machine is kept from it while it owns something; and work that must not go on after
+//! one, because a machine that stood still for longer than its evidence is good for has perhaps
+//! been given up by the others.
 
+use super::Shared;
 use crate::core::time::Duration;
-use crate::io::clock;
+use crate::io::{Input, clock};
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::pin::pin;
 use std::task::Poll;
@@ -28,6 +31,47 @@ pub async fn awake<T>(longest: Duration, work: impl Future<Output = T>) -> Resul
         work.as_mut().poll(context).map(Ok)
     })
     .await
+}
+
+/// logind's word that the machine is not put to sleep.
+#[derive(Default)]
+pub struct SleepLock {
+    wanted: Cell<bool>,
+    asking: Cell<bool>,
+    held: RefCell<Option<zbus::OwnedFd>>,
+    told: Cell<bool>,
+}
+
+impl SleepLock {
+    pub fn want(&self, on: bool) {
+        self.wanted.set(on);
+        if !on {
+            self.held.borrow_mut().take();
+        }
+    }
+}
+
+/// Asks logind for it if it is wanted and not there. Called when it is wanted, and anew with every
+/// connection; where there is no logind that is said once.
+pub async fn lock(shared: &Shared) {
+    let lock = &shared.sleep;
+    let bus = shared.bus.borrow().clone();
+    let Some(bus) = bus.filter(|_| lock.wanted.get() && lock.held.borrow().is_none()) else {
+        return;
+    };
+    if lock.asking.replace(true) {
+        return;
+    }
+    let got = bus.inhibit_sleep().await;
+    lock.asking.set(false);
+    if got.is_none() && !lock.told.replace(true) {
+        let words = "logind does not keep this machine from sleep while it owns groups: mask \
+                     sleep.target if anything here may suspend it";
+        let _ = shared.inbox.send(Input::Warn(words.into())).await;
+    }
+    if lock.wanted.get() {
+        *lock.held.borrow_mut() = got;
+    }
 }
 
 #[cfg(test)]

@@ -307,12 +307,22 @@ impl Bus {
         Ok(text(&job, "JobType"))
     }
 
-    /// A delay inhibitor for shutdown; it holds as long as the descriptor lives. No logind: none.
+    /// Delays a shutdown until groups are given away. No logind: none.
     pub async fn inhibit_shutdown(&self) -> Option<zbus::OwnedFd> {
+        self.inhibit("shutdown", "groups are moved to another node first", "delay").await
+    }
+
+    /// Keeps the machine from sleep. No logind: none.
+    pub async fn inhibit_sleep(&self) -> Option<zbus::OwnedFd> {
+        let why = "resource groups run here: hafailover standby moves them away";
+        self.inhibit("sleep", why, "block").await
+    }
+
+    /// An inhibitor holds as long as its descriptor lives.
+    async fn inhibit(&self, what: &str, why: &str, mode: &str) -> Option<zbus::OwnedFd> {
         if self.private {
             return None;
         }
-        let why = "groups are moved to another node first";
         let reply = self
             .calls
             .call_method(
@@ -320,7 +330,7 @@ impl Bus {
                 "/org/freedesktop/login1",
                 Some("org.freedesktop.login1.Manager"),
                 "Inhibit",
-                &("shutdown", "hafailover", why, "delay"),
+                &(what, "hafailover", why, mode),
             )
             .await
             .ok()?;

@@ -14,6 +14,7 @@ mod unit;
 pub use group::Managed;
 pub use unit::address_of;
 
+use super::notify::Pulse;
 use super::{Inbox, Input, token};
 use crate::core::name::{Epoch, GroupName};
 use crate::core::time::Instant;
@@ -34,6 +35,8 @@ const AT_WORK: Duration = Duration::from_millis(500);
 const OWN_JOB: Duration = Duration::from_secs(30);
 /// Pause before it is asked for again.
 const OWN_JOB_AGAIN: Duration = Duration::from_millis(100);
+/// How often the thread shows that it is not stuck; the watchdog waits for much longer.
+const PULSE: Duration = Duration::from_millis(500);
 
 /// The daemon's end. Its methods never wait.
 #[derive(Clone, Debug)]
@@ -48,6 +51,8 @@ enum Ask {
     Observe { group: GroupName },
     Announce { group: GroupName },
     OwnJob(oneshot::Sender<Terminate>),
+    Pulse(Pulse),
+    KeepAwake(bool),
     LetGo,
 }
 
@@ -99,6 +104,16 @@ impl Systemd {
         }
     }
 
+    /// Beats as long as the thread is not stuck.
+    pub fn pulse(&self, pulse: Pulse) {
+        self.ask(Ask::Pulse(pulse));
+    }
+
+    /// Something is owned here, or nothing any more: the machine must not, or may, be put to sleep.
+    pub fn keep_awake(&self, on: bool) {
+        self.ask(Ask::KeepAwake(on));
+    }
+
     /// Everything is given away: a shutdown need not wait for us any longer.
     pub fn let_go(&self) {
         self.ask(Ask::LetGo);
@@ -146,6 +161,7 @@ pub struct Shared {
     turns: RefCell<BTreeMap<GroupName, u64>>,
     inhibitor: RefCell<Option<zbus::OwnedFd>>,
     pub shutting_down: Cell<bool>,
+    sleep: awake::SleepLock,
 }
 
 impl Shared {
@@ -221,6 +237,7 @@ async fn run(inbox: Inbox, mut asks: mpsc::Receiver<Ask>) {
         turns: RefCell::new(BTreeMap::new()),
         inhibitor: RefCell::new(None),
         shutting_down: Cell::new(false),
+        sleep: awake::SleepLock::default(),
     });
     tokio::task::spawn_local(signals::listen(shared.clone()));
     tokio::task::spawn_local(look::look(shared.clone()));
@@ -288,6 +305,19 @@ fn take(shared: &Rc<Shared>, ask: Ask) {
         Ask::OwnJob(answer) => {
             let mine = shared.clone();
             tokio::task::spawn_local(async move { own_job(&mine, answer).await });
+        }
+        Ask::Pulse(pulse) => {
+            tokio::task::spawn_local(async move {
+                loop {
+                    pulse.beat();
+                    tokio::time::sleep(PULSE).await;
+                }
+            });
+        }
+        Ask::KeepAwake(on) => {
+            shared.sleep.want(on);
+            let mine = shared.clone();
+            tokio::task::spawn_local(async move { awake::lock(&mine).await });
         }
         Ask::LetGo => drop(shared.inhibitor.borrow_mut().take()),
     }

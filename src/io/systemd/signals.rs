@@ -37,6 +37,8 @@ pub async fn listen(shared: Rc<Shared>) {
         }
         *shared.bus.borrow_mut() = Some(new.clone());
         tokio::task::spawn_local(super::hold(shared.clone()));
+        let mine = shared.clone();
+        tokio::task::spawn_local(async move { super::awake::lock(&mine).await });
         all_changed(&shared);
         tokio::select! {
             // What is in is heard before the connection is left.

@@ -198,6 +198,7 @@ impl Options {
             nodes: (1..=self.nodes).map(|n| format!("n{n}")).collect(),
             links: (0..self.links.len()).map(|l| format!("link{l}")).collect(),
             lines: self.lines(),
+            cables: Vec::new(),
             timing: self.timing.clone(),
             safety: self.safety.clone(),
             fingerprint: 1,
