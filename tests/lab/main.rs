@@ -11,6 +11,7 @@ mod harness;
 mod identity;
 mod interleavings;
 mod links;
+mod lost;
 mod paths;
 mod recipes;
 mod restarts;
@@ -138,6 +139,7 @@ const ON_NEWER: &[&str] = &[
     "whose_hand_it_was",
     "without_a_bus",
     "soft_reboot_hands_over",
+    "lost_at_the_first_crash",
 ];
 
 /// What the recipes run is on the nodes of the first release only: one root file system for all.
@@ -159,6 +161,7 @@ fn all() -> Vec<Told> {
         paths::OF_TWO,
         links::ALL,
         addresses::ALL,
+        lost::ALL,
         hands::ALL,
         recipes::ALL,
     ];
