@@ -237,7 +237,10 @@ fn armed(world: &World, n: usize) -> bool {
     (0..world.nodes.len()).filter(|m| *m != n).all(|m| {
         let Some(core) = world.core(m) else { return false };
         let view = core.view(world.nodes[m].now(world.t));
-        view.nodes[n].presence == Presence::Alive
+        // A person's word may have waited until now, with all else that came during a freeze.
+        let cared = view.maintenance || view.groups.iter().any(|g| g.maintenance);
+        !cared
+            && view.nodes[n].presence == Presence::Alive
             && world.usable_links(m, n) == world.options.links_to(m, n)
     })
 }
