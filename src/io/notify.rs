@@ -211,7 +211,7 @@ mod tests {
         drop(read);
         let pulse = Pulse::default();
         notify.count_on(pulse.clone());
-        let (mine, stop) = (notify.clone(), Arc::new(AtomicU64::new(0)));
+        let (mine, stop) = (notify, Arc::new(AtomicU64::new(0)));
         let until = stop.clone();
         let turning = std::thread::spawn(move || {
             while until.load(Ordering::Relaxed) == 0 {

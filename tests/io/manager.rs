@@ -319,16 +319,7 @@ async fn answer(bus: Connection, state: Arc<Mutex<State>>, call: zbus::Message) 
         }
         "ListUnitsByNames" => {
             let (names,): (Vec<String>,) = call.body().deserialize().expect("names");
-            let none = || ObjectPath::try_from("/").expect("a path");
-            let line = |unit: String| {
-                let state = state.lock().expect("whole");
-                let unit = state.id(&unit);
-                let active = state.units.get(&unit).cloned();
-                let load = if active.is_some() { "loaded" } else { "not-found" };
-                let active = active.unwrap_or_else(|| "inactive".into());
-                (unit, "", load, active, "", "", none(), 0u32, "", none())
-            };
-            let list: Vec<_> = names.into_iter().map(line).collect();
+            let list: Vec<_> = names.iter().map(|unit| listed(&state, unit)).collect();
             bus.reply(&header, &list).await
         }
         "Ping" => {
@@ -357,6 +348,20 @@ async fn answer(bus: Connection, state: Arc<Mutex<State>>, call: zbus::Message) 
         }
         _ => bus.reply(&header, &()).await,
     };
+}
+
+type Path = ObjectPath<'static>;
+type Listed = (String, String, String, String, String, String, Path, u32, String, Path);
+
+/// As ListUnitsByNames has it.
+fn listed(state: &Mutex<State>, unit: &str) -> Listed {
+    let state = state.lock().expect("whole");
+    let unit = state.id(unit);
+    let active = state.units.get(&unit).cloned();
+    let load = if active.is_some() { "loaded" } else { "not-found" }.to_string();
+    let active = active.unwrap_or_else(|| "inactive".into());
+    let (none, path) = (String::new, || ObjectPath::try_from("/").expect("a path"));
+    (unit, none(), load, active, none(), none(), path(), 0, none(), path())
 }
 
 /// Tells what is late, and waits where a test wants that.

@@ -220,8 +220,9 @@ fn shared_cables(node: &str, links: &[Link], findings: &mut Findings) {
     for (n, name) in all.iter().enumerate() {
         if all.iter().position(|other| other == name) != Some(n) {
             findings.warn(format!(
-                "two links run over {name} of {node} and count as one: when that one cable fails, both \
-                 fall silent at once, as they do when the peer dies; give one another interface"
+                "two links run over {name} of {node} and count as one: when that one cable fails, \
+                 both fall silent at once, as they do when the peer dies; give one another \
+                 interface"
             ));
         }
     }

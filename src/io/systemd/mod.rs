@@ -248,17 +248,7 @@ async fn run(inbox: Inbox, mut asks: mpsc::Receiver<Ask>) {
 
 fn take(shared: &Rc<Shared>, ask: Ask) {
     match ask {
-        Ask::Manage(groups) => {
-            for (name, managed) in groups.iter().filter(|(name, _)| token::held(name)) {
-                // Failing, what was noted before stays.
-                let _ = token::note(name, &managed.hard, &managed.soft);
-            }
-            // A group that is no longer listed stays watched as it was: it may still run here.
-            shared.groups.borrow_mut().extend(groups);
-            let names: Vec<GroupName> = shared.groups.borrow().keys().cloned().collect();
-            names.iter().for_each(|name| shared.mark(name));
-            tokio::task::spawn_local(hold(shared.clone()));
-        }
+        Ask::Manage(groups) => manage(shared, groups),
         Ask::Start { group, epoch, job, valid_until } => {
             let Some(managed) = shared.managed(&group) else { return };
             managed.units().for_each(|u| {
@@ -321,6 +311,18 @@ fn take(shared: &Rc<Shared>, ask: Ask) {
         }
         Ask::LetGo => drop(shared.inhibitor.borrow_mut().take()),
     }
+}
+
+fn manage(shared: &Rc<Shared>, groups: BTreeMap<GroupName, Managed>) {
+    for (name, managed) in groups.iter().filter(|(name, _)| token::held(name)) {
+        // Failing, what was noted before stays.
+        let _ = token::note(name, &managed.hard, &managed.soft);
+    }
+    // A group that is no longer listed stays watched as it was: it may still run here.
+    shared.groups.borrow_mut().extend(groups);
+    let names: Vec<GroupName> = shared.groups.borrow().keys().cloned().collect();
+    names.iter().for_each(|name| shared.mark(name));
+    tokio::task::spawn_local(hold(shared.clone()));
 }
 
 /// One job a group: a new one takes the place of an old one.
