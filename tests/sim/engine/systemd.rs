@@ -79,6 +79,7 @@ impl Units {
             blind: false,
             unloaded: None,
             no_carrier: self.no_carrier.then(|| "eth9".to_string()),
+            proof: None,
         }
     }
 }
