@@ -70,9 +70,7 @@ pub fn write(w: &mut Writer, group: &GroupReport) {
     });
     w.u8(group.tally.up);
     w.u8(group.tally.all);
-    if let Some(texts) = group.texts {
-        w.u32(texts);
-    }
+    w.option(group.texts, Writer::u32);
 }
 
 /// Outer `None`: bytes are missing. Inner: the name is none that a group here can have.
@@ -92,7 +90,7 @@ pub fn read(r: &mut Reader, roster: &Roster) -> Option<Option<GroupReport>> {
     let wish = wish(r, roster)?;
     // Added after the first version.
     let tally = r.u8().zip(r.u8()).map(|(up, all)| Tally { up, all }).unwrap_or_default();
-    let texts = r.added(Reader::u32)?;
+    let texts = r.added(|r| r.option(Reader::u32))?.flatten();
     let understood = phase.is_some() && held.is_some();
     let name = std::str::from_utf8(name).ok().filter(|n| (1..=GROUP_NAME_MAX).contains(&n.len()));
     Some(name.map(|name| GroupReport {

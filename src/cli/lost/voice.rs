@@ -83,7 +83,8 @@ impl Voice {
 
 fn speak(speech: Speech, lost: Lost, words: mpsc::UnboundedReceiver<Word>) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    tokio::task::LocalSet::new().block_on(&runtime, Mouth::open(speech, lost).serve(words));
+    let work = async move { Mouth::open(speech, lost).serve(words).await };
+    tokio::task::LocalSet::new().block_on(&runtime, work);
     Ok(())
 }
 
