@@ -1,7 +1,7 @@
 //! How far a request is, and with what it ends: the words that people wait for.
 
 use super::ask::Wants;
-use super::heartbeat::{Held, Phase};
+use super::heartbeat::{Held, Phase, Unfit};
 use super::name::{Epoch, GroupName, NodeId};
 use super::ownership::{self, Decision};
 use super::time::Instant;
@@ -93,7 +93,14 @@ impl Core {
             return self.writing();
         }
         let done = |words| format!("{name} is cleared: {words}");
-        self.comes_up(world, name).map(done, |words| format!("{name} is cleared, but {words}"))
+        let report = |p: NodeId| world.peer(p).reports.get(name).and_then(|r| r.unfit);
+        let strays = world.others().any(|p| world.heard(p) && report(p) == Some(Unfit::Stray));
+        let up = self.comes_up(world, name);
+        // What was asked for here is done; the rest has to be asked for there.
+        if let (Step::Waiting(words), true) = (&up, strays) {
+            return Step::Done(format!("{name} is cleared here; {words}"));
+        }
+        up.map(done, |words| format!("{name} is cleared, but {words}"))
     }
 
     fn taken(&self, world: &World, node: NodeId, groups: &[GroupName]) -> Step {

@@ -86,7 +86,7 @@ fn an_address_is_held_put_back_and_removed() {
         let mut holder = Holder::start(&spaces.a, instance);
         holder.ready();
         assert!(has(&spaces.a, address));
-        sh(&format!("ip netns exec {} ping -c1 -W2 {address}", spaces.b));
+        sh(&format!("nsenter --net=/run/netns/{} ping -c1 -W2 {address}", spaces.b));
         let prefix = instance.split('-').nth(1).expect("a prefix");
         sh(&format!("ip -n {} addr del {address}/{prefix} dev eth0", spaces.a));
         wait_for(&spaces.a, address);
@@ -119,7 +119,7 @@ fn a_killed_holder_leaves_an_address_that_remove_takes_away() {
     holder.end();
     assert!(has(&spaces.a, "10.9.0.9"), "the kernel keeps it");
     let exe = env!("CARGO_BIN_EXE_hafailover");
-    sh(&format!("ip netns exec {} {exe} ip --remove 10.9.0.9-24", spaces.a));
+    sh(&format!("nsenter --net=/run/netns/{} {exe} ip --remove 10.9.0.9-24", spaces.a));
     assert!(!has(&spaces.a, "10.9.0.9"));
 }
 
@@ -145,7 +145,7 @@ fn the_announcement_reaches_the_neighbours() {
     ));
     let holder = Holder::start(&spaces.a, "10.9.0.9-24");
     holder.ready();
-    sh(&format!("ip netns exec {} ping -c1 -W2 10.9.0.9", spaces.b));
+    sh(&format!("nsenter --net=/run/netns/{} ping -c1 -W2 10.9.0.9", spaces.b));
     let table = sh(&format!("ip -n {} neigh show 10.9.0.9", spaces.b));
     assert!(!table.contains("02:00:00:00:00:99"), "{table}");
 }
@@ -184,7 +184,7 @@ fn a_later_claim_is_answered_and_told_once() {
     // Whoever asks for somebody else says who he is.
     let claim = format!(
         "ip -n {0} neigh flush dev eth0; \
-         ip netns exec {0} ping -q -c1 -W1 -I 10.9.0.9 10.9.0.1 >/dev/null || true",
+         nsenter --net=/run/netns/{0} ping -q -c1 -W1 -I 10.9.0.9 10.9.0.1 >/dev/null || true",
         spaces.b
     );
     let mut said = String::new();

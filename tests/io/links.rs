@@ -72,7 +72,7 @@ const WATCH: &str = "add table inet t; add counter inet t plain; \
 
 fn udp_both_ways(to: UdpTo) {
     let spaces = Spaces::new();
-    sh(&format!("ip netns exec {} nft '{WATCH}'", spaces.a));
+    sh(&format!("nsenter --net=/run/netns/{} nft '{WATCH}'", spaces.a));
     let kind = || LinkKind::Udp { interface: "eth0".into(), port: 694, to: to.clone() };
     let end = |space: &String, me: u8| {
         with_link(Some(space.clone()), me, kind(), async move |handle, inbox| {
@@ -93,7 +93,7 @@ fn udp_both_ways(to: UdpTo) {
     let (a, b) = (end(&spaces.a, 0), end(&spaces.b, 1));
     assert_eq!(a.join().expect("a"), [b'n', 1]);
     assert_eq!(b.join().expect("b"), [b'n', 0]);
-    let plain = sh(&format!("ip netns exec {} nft list counter inet t plain", spaces.a));
+    let plain = sh(&format!("nsenter --net=/run/netns/{} nft list counter inet t plain", spaces.a));
     assert!(plain.contains("packets 0 "), "sent as ordinary traffic: {plain}");
 }
 

@@ -330,7 +330,8 @@ pub fn address_is_put_back_and_conflicts_refused(c: &mut Cluster) {
     let mac = crate::harness::sh(&format!(
         "ip -n {client} -o link show eth0 | sed 's/.*ether //; s/ .*//'"
     ));
-    c.lab.node(0).must("hafailover clear files");
+    let cleared = c.lab.node(0).run("hafailover clear files");
+    assert!(cleared.code == 1 && cleared.text.contains("(address in use)"), "{}", cleared.text);
     c.told(0, "start-failed");
     let unit = c.lab.node(0).run("journalctl -q -u 'hafailover-ip@*' -o cat").text;
     crate::harness::sh(&format!("ip -n {client} addr del 192.168.0.100/24 dev eth0"));

@@ -165,10 +165,10 @@ async fn member_goes(shared: &Shared, group: &GroupName, target: &bus::Propertie
         let Some(all) = properties(shared, &unit).await else { continue };
         let state = bus::text(&all, "ActiveState").unwrap_or_default();
         let up = ["active", "reloading", "refreshing"].contains(&state.as_str());
-        // It may be back already.
-        let left = bus::number(&all, "ActiveExitTimestampMonotonic");
-        let just_left = left != 0 && left.saturating_add(JUST_UP_USEC) > down;
-        if !up || just_left || bus::has_job(&all) || shared.by_hand.borrow().contains(&unit) {
+        // It may be back already: it left after the target, which is stopped first, or came after.
+        let since = ["ActiveExitTimestampMonotonic", "ActiveEnterTimestampMonotonic"];
+        let moved = since.iter().any(|key| down != 0 && bus::number(&all, key) >= down);
+        if !up || moved || bus::has_job(&all) || shared.by_hand.borrow().contains(&unit) {
             return true;
         }
     }
