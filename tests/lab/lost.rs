@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub const ALL: &[(&str, Story)] = &[
     ("lost_at_the_first_crash", lost_at_the_first_crash),
     ("lost_at_the_first_crash_with_busy_mount", lost_at_the_first_crash_with_busy_mount),
+    ("a_guard_that_dies_resets_its_machine", a_guard_that_dies_resets_its_machine),
 ];
 
 /// n1's daemon is killed and cannot be started again. Until n2 believed the guard's first word.
@@ -70,5 +71,19 @@ fn lost_at_the_first_crash_with_busy_mount(c: &mut Cluster) {
     let _ = holder.wait();
     c.runs_on(1);
     assert!(c.evidence(1).starts_with("n1=Silent"), "{}", c.evidence(1));
+    c.one_owner();
+}
+
+/// What it was about to do within its bound, the other node counts on.
+fn a_guard_that_dies_resets_its_machine(c: &mut Cluster) {
+    c.configure_with(QUICK_GUARD, TARGET, &slow_agent(30, 0));
+    (0..2).for_each(|n| c.start(n));
+    c.runs_on(0);
+    lose(c);
+    c.lab.node(0).run("systemctl kill -s KILL hafailover-lost");
+    wait("the forced reboot", PATIENCE, || (!c.lab.node(0).is_up()).then_some(()));
+    assert_eq!(c.lab.node(1).told("group-claimed"), 0, "taken over while members ran");
+    c.lab.kill(0);
+    c.runs_on(1);
     c.one_owner();
 }

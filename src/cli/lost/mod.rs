@@ -37,7 +37,11 @@ const LAST: Duration = Duration::from_secs(1);
 
 /// Stop all groups because the daemon is lost (started by hafailover-lost.service).
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// After the guard's end: reset the machine if it died at work (run by the unit itself)
+    #[arg(long)]
+    ended: bool,
+}
 
 /// What the guard goes by, read from a disk that may not answer.
 struct Plan {
@@ -95,7 +99,10 @@ fn read_plan() -> Plan {
     }
 }
 
-pub fn run(_args: Args) -> ExitCode {
+pub fn run(args: Args) -> ExitCode {
+    if args.ended {
+        return ended();
+    }
     let began = clock::now();
     // From here on no disk is needed to get to the end.
     let _ = mlockall(MlockAllFlags::CURRENT);
@@ -187,10 +194,49 @@ fn stop_all(
     Ok(left)
 }
 
+/// Nobody stops any more what a guard held that died at work: others count on its bound.
+fn ended() -> ExitCode {
+    let of = |name| std::env::var(name).unwrap_or_default();
+    if !died(&of("EXIT_CODE"), &of("EXIT_STATUS")) || token::list().is_empty() {
+        return ExitCode::SUCCESS;
+    }
+    match plan().map_or(OnLost::Reboot, |plan| plan.on_lost) {
+        OnLost::Reboot => {
+            super::tell("hafailover lost: the guard died at work; this machine is reset now");
+            reset()
+        }
+        OnLost::Leave => {
+            super::tell(
+                "hafailover lost: the guard died at work; what it held is left as it is (on-lost = \
+                 \"leave\"): systemctl start hafailover goes on with it",
+            );
+            ExitCode::from(1)
+        }
+    }
+}
+
+/// By a signal (EXIT_CODE, EXIT_STATUS: systemd.exec(5)) that is not systemctl's own.
+fn died(code: &str, status: &str) -> bool {
+    matches!(code, "killed" | "dumped") && status != "TERM"
+}
+
 /// Ends the machine's life at once, as reboot(2) does without sync: a disk that hangs would hold
 /// up anything gentler.
 fn reset() -> ExitCode {
     let error = rustix::system::reboot(rustix::system::RebootCommand::Restart);
     super::tell(format!("hafailover lost: the reset failed: {error:?}"));
     ExitCode::from(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::died;
+
+    #[test]
+    fn only_a_death_is_one() {
+        assert!(died("killed", "KILL") && died("dumped", "ABRT"));
+        assert!(!died("exited", "0") && !died("exited", "1"));
+        assert!(!died("killed", "TERM"), "systemctl stop");
+        assert!(!died("", ""), "it was never started");
+    }
 }
