@@ -115,7 +115,12 @@ impl Core {
         if groups.is_empty() {
             return Step::Done(format!("{counts}; no group waited for that"));
         }
+        let lost = |p: &NodeId| !world.heard(*p) && world.peer(*p).confirmed_down.is_none();
         match self.all_up(world, groups, &counts) {
+            // This word is said; what is missing is one about another node.
+            Step::Waiting(words) if world.others().any(|p| lost(&p)) => {
+                Step::Done(format!("{counts}; {words}"))
+            }
             Step::Waiting(words) => {
                 let elsewhere = |g: &GroupName| world.choice(g).is_some_and(|n| n != world.me);
                 Step::Waiting(match groups.iter().any(elsewhere) {

@@ -1,7 +1,7 @@
 //! Stories of a daemon that is lost at its very first crash, and of its guard, which the other node
 //! must wait for though nobody announced it.
 
-use crate::cluster::{Cluster, PATIENCE, QUICK_GUARD, TARGET};
+use crate::cluster::{AGENT, Cluster, PATIENCE, TARGET};
 use crate::harness::wait;
 use crate::restarts::slow_agent;
 use crate::stories::Story;
@@ -12,6 +12,10 @@ pub const ALL: &[(&str, Story)] = &[
     ("lost_at_the_first_crash_with_busy_mount", lost_at_the_first_crash_with_busy_mount),
     ("a_guard_that_dies_resets_its_machine", a_guard_that_dies_resets_its_machine),
 ];
+
+/// A deadtime that is longer than it takes until the guard is heard, on a busy machine as well.
+const GUARDED: &str = "[timing]\ndeadtime = \"4s\"\n[safety]\nsilence = \"takeover\"\n\
+    guard-bound = \"12s\"\n";
 
 /// n1's daemon is killed and cannot be started again. Until n2 believed the guard's first word.
 fn lose(c: &Cluster) -> Duration {
@@ -31,9 +35,9 @@ fn lose(c: &Cluster) -> Duration {
     told.saturating_sub(killed)
 }
 
-/// The guard takes three times deadtime: the other node waits, and starts when it is told to.
+/// The guard takes longer than deadtime: the other node waits, and starts when it is told to.
 fn lost_at_the_first_crash(c: &mut Cluster) {
-    c.configure_with(QUICK_GUARD, TARGET, &slow_agent(3, 0));
+    c.configure_with(GUARDED, TARGET, &slow_agent(6, 0));
     (0..2).for_each(|n| c.start(n));
     c.runs_on(0);
     let client = c.client();
@@ -41,7 +45,7 @@ fn lost_at_the_first_crash(c: &mut Cluster) {
     println!("  the guard was heard {gap:?} after the kill");
     c.told(0, "guard-done");
     c.runs_on(1);
-    println!("  a stop of 3 s by the guard: client saw {:?}", client.stop().outage());
+    println!("  a stop of 6 s by the guard: client saw {:?}", client.stop().outage());
     assert_eq!(c.evidence(1), "n1=Released", "taken over on silence");
     for what in ["start-failed", "peer-silent", "two-owners"] {
         let before = c.lab.node(1).journal();
@@ -61,7 +65,9 @@ fn lost_at_the_first_crash(c: &mut Cluster) {
 }
 
 fn lost_at_the_first_crash_with_busy_mount(c: &mut Cluster) {
-    c.start_all(QUICK_GUARD);
+    c.configure_with(GUARDED, TARGET, AGENT);
+    (0..2).for_each(|n| c.start(n));
+    c.runs_on(0);
     let mut holder = c.lab.node(0).command("exec sleep 1000 < /srv/data").spawn().expect("started");
     lose(c);
     wait("the forced reboot", PATIENCE, || (!c.lab.node(0).is_up()).then_some(()));
@@ -76,7 +82,7 @@ fn lost_at_the_first_crash_with_busy_mount(c: &mut Cluster) {
 
 /// What it was about to do within its bound, the other node counts on.
 fn a_guard_that_dies_resets_its_machine(c: &mut Cluster) {
-    c.configure_with(QUICK_GUARD, TARGET, &slow_agent(30, 0));
+    c.configure_with(GUARDED, TARGET, &slow_agent(30, 0));
     (0..2).for_each(|n| c.start(n));
     c.runs_on(0);
     lose(c);

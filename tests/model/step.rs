@@ -142,6 +142,10 @@ impl<'a> Step<'a> {
                 let node = Arc::make_mut(&mut self.state.nodes[n]);
                 node.guard = None;
                 node.settle(node.anchor);
+                // It leaves what it could not stop (on-lost = "leave"), and nobody speaks for it.
+                if node.units.iter().any(|units| units.closed.is_some()) {
+                    self.state.ghost.absent |= 1 << n;
+                }
             }
             _ => {}
         }

@@ -265,7 +265,12 @@ pub const FAULTS: &[Fault] = &[
         "name, epoch, «self.policy.timing.deadtime / 2»);",
         "self.policy.timing.deadtime * 20",
     ),
-    fault("leaves a request without a result", "src/core/ask.rs", "&& «now >= until»", "false"),
+    fault(
+        "leaves a request without a result",
+        "src/core/ask.rs",
+        "«self.asked.insert(request, asked);»",
+        "drop(asked);",
+    ),
     fault(
         "never tries a stuck stop again",
         "src/core/ownership.rs",

@@ -239,6 +239,20 @@ impl World {
         self.rules.proof[n][g] = self.evidence(n, g);
         self.rules.own[n][g] = epoch;
         self.check_evidence(n, g, epoch);
+        let silent = |w: &String| w.starts_with("Silent") || w.starts_with("Unseen");
+        if self.rules.proof[n][g].iter().any(silent) && self.rules.announced[n][g] != epoch {
+            let words = format!("g{g} starts at {epoch} on a silence that it announced to nobody");
+            self.broken("EvidenceFirst", n, &words);
+        }
+    }
+
+    pub fn note_announced(&mut self, n: usize, beat: &Heartbeat) {
+        for report in &beat.groups {
+            if let Some(claim) = report.claim.filter(|c| c.on_silence.is_some()) {
+                let g = self.group(&report.name);
+                self.rules.announced[n][g] = claim.epoch;
+            }
+        }
     }
 
     /// After a long stall of its own a node hears its peers first.

@@ -82,6 +82,7 @@ impl World {
     fn send(&mut self, n: usize, link: LinkId, beat: &Heartbeat) {
         let l = usize::from(link.0);
         let now = self.nodes[n].now(self.t);
+        self.note_announced(n, beat);
         let Some(daemon) = &mut self.nodes[n].daemon else { return };
         if !daemon.may_send(link, now) {
             return;

@@ -32,6 +32,8 @@ pub struct Rules {
     /// The highest promise to another node that was ever sent, the highest epoch ever sent.
     pub promised: Vec<Vec<Epoch>>,
     pub spoken: Vec<Vec<Epoch>>,
+    /// The claim whose start on silence it announced last.
+    pub announced: Vec<Vec<Epoch>>,
     pub started: Vec<BTreeMap<Epoch, usize>>,
     pub last: Vec<Record>,
     /// Its state was lost or put back: what it forgot is not held against it.
@@ -93,6 +95,7 @@ impl Rules {
             proof: vec![vec![Vec::new(); g]; n],
             promised: vec![vec![Epoch::default(); g]; n],
             spoken: vec![vec![Epoch::default(); g]; n],
+            announced: vec![vec![Epoch::default(); g]; n],
             started: vec![BTreeMap::new(); g],
             last: vec![Record::default(); n],
             rolled: vec![false; n],
@@ -128,5 +131,6 @@ impl Rules {
         self.rolled[n] = true;
         self.promised[n].fill(Epoch::default());
         self.spoken[n].fill(Epoch::default());
+        self.announced[n].fill(Epoch::default());
     }
 }
