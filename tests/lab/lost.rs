@@ -14,7 +14,7 @@ pub const ALL: &[(&str, Story)] = &[
 ];
 
 /// A deadtime that is longer than it takes until the guard is heard, on a busy machine as well.
-const GUARDED: &str = "[timing]\ndeadtime = \"4s\"\n[safety]\nsilence = \"takeover\"\n\
+const GUARDED: &str = "deadtime = \"4s\"\n[safety]\nsilence = \"takeover\"\n\
     guard-bound = \"12s\"\n";
 
 /// n1's daemon is killed and cannot be started again. Until n2 believed the guard's first word.

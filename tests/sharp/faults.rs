@@ -268,7 +268,7 @@ pub const FAULTS: &[Fault] = &[
     fault(
         "leaves a request without a result",
         "src/core/ask.rs",
-        "«self.asked.insert(request, asked);»",
+        "«self.asked.insert(request, asked);»\n                }\n                reply",
         "drop(asked);",
     ),
     fault(
