@@ -145,15 +145,16 @@ fn a_mount_a_loop_device_and_swap_on_it_are_named() {
 fn a_process_in_another_mount_namespace_is_named() {
     let disk = Disk::new();
     let mut other = Command::new("unshare");
-    let script = format!("cd {}; echo ready; exec sleep 1000", disk.at);
+    let script = format!("cd {}; echo ready; read end", disk.at);
     other.args(["--mount", "sh", "-c", &script]);
-    let mut other = other.stdout(Stdio::piped()).spawn().expect("unshare runs");
+    let other = other.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut other = other.spawn().expect("unshare runs");
     let mut line = String::new();
     BufReader::new(other.stdout.as_mut().expect("piped")).read_line(&mut line).expect("ready");
     let named = disk.holders();
     other.kill().expect("killed");
     other.wait().expect("ended");
-    let words = format!("pid {} (sleep) works in ", other.id());
+    let words = format!("pid {} (sh) works in ", other.id());
     assert!(named.contains(&words) && named.contains("in another mount namespace"), "{named}");
     assert_eq!(disk.holders(), "");
 }
