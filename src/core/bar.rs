@@ -61,10 +61,7 @@ impl World<'_> {
             Unfit::Maintenance => {
                 format!("in maintenance: hafailover maintenance off {name} ends that")
             }
-            Unfit::Leaving => format!(
-                "leaving: its daemon or the machine is being stopped; systemctl start hafailover \
-                 on {on} brings it back"
-            ),
+            Unfit::Leaving => self.leaving_words(node),
             Unfit::Quarantined => match &self.group(name).quarantine {
                 Some((_, why)) if node == self.me => {
                     format!(
@@ -110,6 +107,20 @@ impl World<'_> {
             Unfit::Other => format!(
                 "unfit for a reason that only its newer hafailover knows: hafailover explain \
                  {name} on {on}"
+            ),
+        }
+    }
+
+    fn leaving_words(&self, node: NodeId) -> String {
+        let on = self.name(node);
+        match node != self.me && self.peer(node).mood.guarding {
+            true => format!(
+                "its daemon is lost, and its guard stops what it holds: journalctl -u hafailover \
+                 on {on} says why, and systemctl start hafailover there brings it back"
+            ),
+            false => format!(
+                "leaving: its daemon or the machine is being stopped; systemctl start hafailover \
+                 on {on} brings it back"
             ),
         }
     }

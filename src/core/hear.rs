@@ -132,7 +132,8 @@ impl Core {
             let told_going = std::mem::replace(&mut peer.told.going, going);
             let told_lost = std::mem::replace(&mut peer.told.lost, lost);
             if lost && !told_lost {
-                let words = "its daemon is lost; its guard stops its groups and says when";
+                let words = "its guard stops its groups and says when; on that node journalctl -u \
+                             hafailover says why, and systemctl start hafailover brings it back";
                 self.say(Saying::new(What::PeerLost, words).peer(id));
             } else if going && !told_going && !lost {
                 let words = match self.peers[&id].mood.restarting {

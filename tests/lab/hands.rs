@@ -57,6 +57,15 @@ fn whose_hand_it_was(c: &mut Cluster) {
     c.one_owner();
 }
 
+/// A member is stopped and started by hand where its group runs: no failure, and nothing moves.
+pub fn agent_by_hand(c: &Cluster, n: usize) {
+    c.lab.node(n).must("systemctl stop agent");
+    c.told(n, "group-degraded");
+    assert_eq!(c.lab.node(n).told("member-failed"), 0);
+    c.lab.node(n).must("systemctl start agent");
+    c.told(n, "group-whole");
+}
+
 /// With the bus stopped on both nodes, PID 1 is asked on its own socket.
 fn without_a_bus(c: &mut Cluster) {
     c.start_all(TAKEOVER);
@@ -65,11 +74,7 @@ fn without_a_bus(c: &mut Cluster) {
     }
     c.lab.node(0).must("hafailover move files");
     c.runs_on(1);
-    c.lab.node(1).must("systemctl stop agent");
-    c.told(1, "group-degraded");
-    assert_eq!(c.lab.node(1).told("member-failed"), 0);
-    c.lab.node(1).must("systemctl start agent");
-    c.told(1, "group-whole");
+    agent_by_hand(c, 1);
     c.lab.node(1).must("systemctl kill -s KILL agent");
     c.told(1, "member-failed");
     active(c, 1, "agent");

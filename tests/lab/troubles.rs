@@ -289,11 +289,7 @@ pub fn systemctl_by_hand(c: &mut Cluster) {
     }
     let members = "systemctl is-active agent srv.mount 'hafailover-ip@*' files.target";
     assert!(!c.lab.node(1).run(members).text.contains("\nactive"), "something runs on n2");
-    c.lab.node(0).must("systemctl stop agent");
-    c.told(0, "group-degraded");
-    assert_eq!(c.lab.node(0).told("member-failed"), 0);
-    c.lab.node(0).must("systemctl start agent");
-    c.told(0, "group-whole");
+    crate::hands::agent_by_hand(c, 0);
     c.lab.node(0).must("systemctl stop files.target");
     c.phase(0, "stopped");
     stopped_in_order(c);
