@@ -64,14 +64,17 @@ impl Core {
         self.out.push(Action::Exit);
     }
 
-    /// Every peer that is heard has told the epochs that our releases brought.
+    /// Every peer that is heard believes this life, which after a quick restart takes a while, and
+    /// has told the epochs that our releases brought.
     fn everybody_knows(&self, now: Instant) -> bool {
         let world = self.world(now);
         world.others().filter(|p| world.heard(*p)).all(|p| {
-            self.groups.keys().all(|name| {
-                let known = world.peer(p).reports.get(name).map(|r| r.epoch);
-                known.is_some_and(|e| e >= world.top_epoch(name))
-            })
+            let believed = world.peer(p).hears_us();
+            believed
+                && self.groups.keys().all(|name| {
+                    let known = world.peer(p).reports.get(name).map(|r| r.epoch);
+                    known.is_some_and(|e| e >= world.top_epoch(name))
+                })
         })
     }
 
