@@ -43,6 +43,7 @@ pub struct Guard {
     numbers: Vec<u64>,
     stamp: Instant,
     next: Instant,
+    begun: Instant,
     /// The stamp of the first frame with what changed last.
     news: Instant,
     turn: usize,
@@ -60,6 +61,7 @@ impl Guard {
             numbers: vec![0; policy.links.len()],
             stamp: Instant::default(),
             next: now,
+            begun: now,
             news: now,
             turn: 0,
             policy,
@@ -124,13 +126,20 @@ impl Guard {
         ways.map(|(link, page)| self.heartbeat(now, link, page)).collect()
     }
 
-    /// Every peer that is heard has echoed what was said last.
+    /// Every peer believes this guard and has echoed what was said last, but for those that were
+    /// not heard for so long that they may be gone; one that began just now has heard nobody yet.
+    /// On every link: how many links fell silent together is how a peer judges what silence means.
     pub fn everybody_knows(&self, now: Instant) -> bool {
         let lived = Pulse::default().lived(now);
         let deadtime = self.policy.timing.deadtime;
-        let others = self.peers.iter().filter(|(id, _)| **id != self.policy.me);
-        let heard = others.filter(|(_, p)| p.silent_for(lived).is_some_and(|s| s < deadtime));
-        heard.map(|(_, p)| p.sign()).all(|sign| sign.is_some_and(|s| s >= self.news))
+        let gone = |p: &Peer| p.silent_for(lived).unwrap_or(now.since(self.begun)) >= deadtime;
+        let links = (0..self.policy.links.len()).map(|n| LinkId(n as u8));
+        let knows = |id: NodeId, p: &Peer| {
+            let mut links = links.clone().filter(|l| self.policy.joins(*l, id));
+            links.all(|l| p.hears_us_on(l)) && p.sign().is_some_and(|s| s >= self.news)
+        };
+        let mut others = self.peers.iter().filter(|(id, _)| **id != self.policy.me);
+        others.all(|(id, p)| knows(*id, p) || gone(p))
     }
 
     fn heartbeat(&mut self, now: Instant, link: LinkId, page: &[GroupName]) -> Heartbeat {
@@ -266,6 +275,7 @@ mod tests {
         let told = |b: &Heartbeat| b.groups.iter().map(|g| g.held).collect::<Vec<_>>();
         assert_eq!(told(&first[0]), [Held::Yes, Held::Unknown], "disk, web");
         assert!(first[0].mood.guarding && first[0].mood.leaving);
+        assert!(!guard.everybody_knows(Instant(MS)), "nobody had time to answer");
         let mut peer = Other::new(1, &mut said);
         talk(&mut guard, &mut peer, said, 4);
         assert_eq!(guard.session_of(NodeId(1)), Some(Session(9)));
@@ -280,6 +290,14 @@ mod tests {
         peer.1 += 300 * MS;
         talk(&mut guard, &mut peer, wake, 1);
         assert!(guard.everybody_knows(Instant(peer.1)));
+    }
+
+    #[test]
+    fn it_does_not_wait_for_who_is_gone() {
+        let guard = guard(&["disk"]);
+        let deadtime = Policy::of_a_pair().timing.deadtime;
+        assert!(!guard.everybody_knows(Instant(MS) + deadtime / 2));
+        assert!(guard.everybody_knows(Instant(MS) + deadtime));
     }
 
     impl Guard {

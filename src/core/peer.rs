@@ -289,6 +289,10 @@ impl Peer {
         !self.hears_us.is_empty()
     }
 
+    pub fn hears_us_on(&self, link: LinkId) -> bool {
+        self.hears_us.contains(link)
+    }
+
     pub fn hears(&self, other: NodeId) -> bool {
         self.hears.contains(&other)
     }

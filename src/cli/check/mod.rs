@@ -23,8 +23,8 @@ const CRASH_RECOVERY: Duration = Duration::from_millis(500);
 const LATE: Duration = Duration::from_millis(250);
 
 /// From a daemon's last word to the first of its guard that is believed: five attempts to start it,
-/// a tenth of a second apart, and the guard's start (1.2 to 1.5 s in the lab).
-const GUARD_HEARD: Duration = Duration::from_millis(1500);
+/// one after the other, the guard's start, and keepalive and a half (0.2 to 0.4 s in the lab).
+const GUARD_HEARD: Duration = Duration::from_millis(600);
 
 /// Check the configuration and everything it relies on.
 #[derive(Debug, clap::Args)]
@@ -166,8 +166,8 @@ fn timing(settings: &Settings, real_time: bool, findings: &mut Findings) {
         findings.note(format!(
             "deadtime {} is not longer than it takes until the guard of a lost daemon is heard \
              (about {}): a peer may take over before, and for up to {} = guard-bound both may hold \
-             a group whose stop hangs, unless the address is found in use: a deadtime of two \
-             seconds lets peers wait for the guard",
+             a group whose stop hangs, unless the address is found in use: a deadtime of one \
+             second lets peers wait for the guard",
             show(timing.deadtime),
             show(GUARD_HEARD),
             show(safety.guard_bound)

@@ -143,13 +143,14 @@ pub fn run(args: Args) -> ExitCode {
     if let Some(journal) = &journal {
         journal.flush(FLUSH);
     }
-    match (left.is_empty(), on_lost) {
-        (true, _) => {
-            voice.into_iter().for_each(Voice::end);
-            ExitCode::SUCCESS
-        }
-        (false, OnLost::Leave) => ExitCode::from(1),
-        (false, OnLost::Reboot) => reset(),
+    let resets = !left.is_empty() && on_lost == OnLost::Reboot;
+    // Who was not told waits for the whole bound, also when this machine is reset before it.
+    let latest = if resets { began + bound } else { Instant(u64::MAX) };
+    voice.into_iter().for_each(|v| v.end(latest));
+    match left.is_empty() {
+        true => ExitCode::SUCCESS,
+        false if resets => reset(),
+        false => ExitCode::from(1),
     }
 }
 

@@ -32,7 +32,8 @@ pub struct Speech {
 
 enum Word {
     Stopped(GroupName),
-    End,
+    /// All is said; until then it is repeated for those that have not heard it.
+    End(Instant),
 }
 
 pub struct Voice {
@@ -74,9 +75,9 @@ impl Voice {
         let _ = self.words.send(Word::Stopped(group.clone()));
     }
 
-    /// Everything is stopped, and all who can hear it know.
-    pub fn end(self) {
-        let _ = self.words.send(Word::End);
+    /// Ends when all who can hear know what was said last, and not later than that.
+    pub fn end(self, latest: Instant) {
+        let _ = self.words.send(Word::End(latest.min(clock::now() + PATIENCE)));
         let _ = self.thread.join();
     }
 }
@@ -119,11 +120,12 @@ impl Mouth {
                 return;
             }
             self.say(now);
-            let wait = self.guard.next_wake().since(now);
+            let wait = self.guard.next_wake().min(end.unwrap_or(Instant(u64::MAX))).since(now);
             tokio::select! {
                 word = words.recv(), if end.is_none() => match word {
                     Some(Word::Stopped(group)) => self.guard.stopped(clock::now(), &group),
-                    Some(Word::End) | None => end = Some(clock::now() + PATIENCE),
+                    Some(Word::End(latest)) => end = Some(latest),
+                    None => end = Some(clock::now()),
                 },
                 Some(input) = self.inbox.recv() => self.hear(input),
                 () = tokio::time::sleep(wait) => {}
