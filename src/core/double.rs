@@ -19,6 +19,8 @@ pub(super) struct Double {
     session: Session,
     stamp: Instant,
     arrived: Instant,
+    /// When one was last answered at once: once a keepalive, as a peer's new life is.
+    answered: Option<Instant>,
     life: Option<Life>,
     /// What it holds or may hold, or one before it did.
     holds: BTreeSet<GroupName>,
@@ -60,7 +62,7 @@ impl Core {
             return;
         }
         let lived = self.lived(now);
-        let deadtime = self.policy.timing.deadtime;
+        let (keepalive, deadtime) = (self.policy.timing.keepalive, self.policy.timing.deadtime);
         let ill = self.is_doubled();
         let echoes = beat.echoes.iter().filter(|e| (e.peer, e.session) == us);
         let echo = echoes.map(|e| e.stamp).max();
@@ -73,10 +75,14 @@ impl Core {
             // Recordings do not take the place of one that lives.
             Some(known) if !known.is_over(lived, deadtime) && echo.is_none() => return,
             other => {
-                let holds = other.take().map(|d| d.holds).unwrap_or_default();
+                let last = other.take().map(|d| (d.holds, d.answered));
+                let (holds, answered) = last.unwrap_or_default();
+                let at_once = answered.is_none_or(|at| now.since(at) >= keepalive);
+                let answered = if at_once { Some(now) } else { answered };
                 let (session, stamp) = (beat.session, beat.stamp);
-                *other = Some(Double { session, stamp, arrived: now, life: None, holds });
-                self.beat.now = true;
+                let (arrived, life) = (now, None);
+                *other = Some(Double { session, stamp, arrived, answered, life, holds });
+                self.beat.now |= at_once;
             }
         }
         let Some(known) = &mut self.double else { return };

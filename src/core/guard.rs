@@ -78,7 +78,7 @@ impl Guard {
         let young = peer.session().is_none();
         let news = peer.hear(now, lived, link, us, beat, &self.policy.timing);
         // What it waits for is our echo.
-        if news.new_session || news.challenge && young {
+        if news.new_session || news.answer && young {
             self.next = now;
         }
     }

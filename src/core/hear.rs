@@ -17,7 +17,7 @@ impl Core {
         let Some(peer) = self.peers.get_mut(&beat.from) else { return };
         let before = peer.presence(now, lived, &self.policy.timing);
         let news = peer.hear(now, lived, link, us, beat, &self.policy.timing);
-        if news.challenge || news.new_session {
+        if news.answer || news.new_session {
             self.beat.now = true;
         }
         if news.challenge || news.refused || news.stale {

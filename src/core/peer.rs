@@ -19,6 +19,8 @@ pub struct Peer {
     session: Option<Session>,
     /// A life that was heard but has not yet shown that it hears us now.
     candidate: Option<Stamp>,
+    /// When such a life was last answered at once.
+    answered: Option<Instant>,
     /// The life of its machine in which the accepted one runs.
     boot: Option<BootId>,
     /// When the accepted life took the place of one that had not said that it goes.
@@ -88,6 +90,9 @@ pub struct Told {
 pub struct Heard {
     /// The session is new and has not yet passed the challenge: nothing in it counts.
     pub challenge: bool,
+    /// It is to be answered at once: it may be a restart, which is not to wait. Recordings come as
+    /// fast as anybody likes, so this is said once a keepalive; then the next heartbeat answers.
+    pub answer: bool,
     /// Overtaken, and perhaps old: nothing in it counts.
     pub stale: bool,
     /// A new session passed the challenge with this heartbeat.
@@ -119,7 +124,9 @@ impl Peer {
             // recording of one, echoes an old stamp.
             if echo.is_none_or(|e| self.sign.is_some_and(|sign| e.stamp <= sign)) {
                 self.candidate = Some(stamp);
-                return Heard { challenge: true, ..heard };
+                let answer = self.answered.is_none_or(|at| now.since(at) >= timing.keepalive);
+                self.answered = if answer { Some(now) } else { self.answered };
+                return Heard { challenge: true, answer, ..heard };
             }
             if self.speaks(lived, timing) {
                 // Its node lives, whichever of the two it is.

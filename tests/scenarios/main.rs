@@ -19,6 +19,14 @@ fn every_script_gives_its_trace() {
     files.retain(|f| f.extension().is_some_and(|e| e == "txt"));
     files.sort();
     assert!(files.len() >= 5, "the scripts are missing");
+    let told = std::fs::read_to_string(dir.join("README.md")).expect("the rules");
+    let told: Vec<&str> = told.split(|c: char| !c.is_ascii_digit()).collect();
+    for name in files.iter().filter_map(|f| f.file_name()?.to_str()) {
+        assert!(
+            told.contains(&&name[..2]),
+            "{name}: tests/scenarios/README.md names no rule of it"
+        );
+    }
     let mut wrong = Vec::new();
     for file in files {
         let text = std::fs::read_to_string(&file).expect("readable");
@@ -192,6 +200,9 @@ pub fn command(world: &mut World, words: &[&str]) {
         ["cut", link] => cut_all(world, link, true),
         ["heal", link] => cut_all(world, link, false),
         ["slow", link, time] => slow(world, link, time),
+        ["flood", n, of, count] => {
+            world.flood(world.node(n), world.node(of), count.parse().expect("a number"));
+        }
         ["start-fails", n, g, what] => set(world, n, g, |u| u.start_fails = *what == "yes"),
         ["start-dies", n, g, what] => set(world, n, g, |u| u.start_dies = *what == "yes"),
         ["stop-lost", n, g, what] => set(world, n, g, |u| u.stop_lost = *what == "yes"),

@@ -29,6 +29,10 @@ pub struct World {
     pub trace: Vec<String>,
     /// What the nodes answered, not yet taken.
     pub replies: Vec<Reply>,
+    /// What an eavesdropper has: whose machine sent it, on which link.
+    recorded: Vec<(usize, LinkId, Heartbeat)>,
+    /// Frames that each machine sent.
+    sent: Vec<usize>,
     queue: BTreeMap<(Instant, u64), (usize, u64, Event)>,
     count: u64,
     two: BTreeSet<GroupName>,
@@ -89,8 +93,10 @@ impl Node {
 
 impl World {
     pub fn new(policies: Vec<Policy>) -> World {
-        let nodes = policies.iter().map(|_| Node::default()).collect();
+        let nodes: Vec<Node> = policies.iter().map(|_| Node::default()).collect();
         World {
+            sent: vec![0; nodes.len()],
+            recorded: Vec::new(),
             now: Instant(1_000_000_000),
             nodes,
             policies,
@@ -376,6 +382,8 @@ impl World {
 
     fn send(&mut self, n: usize, link: LinkId, heartbeat: &Heartbeat) {
         let ends = |to: &usize| self.policies[*to].has(link);
+        self.sent[n] += 1;
+        self.recorded.push((n, link, heartbeat.clone()));
         for to in (0..self.nodes.len()).filter(|to| *to != n).filter(ends).collect::<Vec<_>>() {
             if !self.cut.contains(&(link.0, n as u8, to as u8)) {
                 let heartbeat = Box::new(heartbeat.clone());
@@ -386,6 +394,31 @@ impl World {
                 self.later(to, self.wire.get(&link.0).copied().unwrap_or(WIRE), event);
             }
         }
+    }
+
+    /// So many frames of former lives of a machine come to `n`, one each millisecond, of each life
+    /// in turn; what it then sends is counted.
+    pub fn flood(&mut self, n: usize, of: usize, count: usize) {
+        let now = Session(100 * (of as u64 + 1) + self.nodes[of].life);
+        let mut lives: BTreeMap<u64, Vec<(LinkId, Heartbeat)>> = BTreeMap::new();
+        for (_, link, beat) in self.recorded.iter().filter(|r| r.0 == of) {
+            if beat.session != now {
+                lives.entry(beat.session.0).or_default().push((*link, beat.clone()));
+            }
+        }
+        let before = self.sent[n];
+        for i in 0..count {
+            let frames = lives.values().nth(i % lives.len()).expect("it has former lives");
+            let (link, beat) = frames[i / lives.len() % frames.len()].clone();
+            let heartbeat = Box::new(beat);
+            let event = match of == n {
+                true => Event::Double { heartbeat, address: "10.0.0.9".into() },
+                false => Event::Heard { link, heartbeat },
+            };
+            self.later(n, Duration::ZERO, event);
+            self.run(Duration::from_millis(1));
+        }
+        self.note(n, &format!("has sent {} frames", self.sent[n] - before));
     }
 
     fn note(&mut self, n: usize, words: &str) {
