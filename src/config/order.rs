@@ -134,6 +134,7 @@ pub fn span(text: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn part(name: &str, after: &[&str], stop: u64) -> Part {
         let after = after.iter().map(|a| a.to_string()).collect();
@@ -160,6 +161,54 @@ mod tests {
         assert_eq!(stop_time(&parts).1, "a 90s + disk 2 x 20s + ip 10s");
         parts[2].stop = None;
         assert_eq!(stop_time(&parts), (None, "a".to_string()));
+    }
+
+    fn parts() -> impl Strategy<Value = Vec<Part>> {
+        let after = proptest::collection::vec(proptest::collection::vec(0usize..9, 0..4), 1..8);
+        let name = |n: &usize| format!("m{n}");
+        let part = move |(n, after): (usize, &Vec<usize>)| Part {
+            name: name(&n),
+            after: after.iter().map(name).collect(),
+            stop: Some(Duration::from_secs(n as u64 + 1)),
+            twice: n % 3 == 0,
+        };
+        after.prop_map(move |after| after.iter().enumerate().map(part).collect())
+    }
+
+    proptest! {
+        /// Goal: each member is in one layer; who comes after another is stopped before it, unless
+        /// the two are in a cycle, and a cycle is named where there is one and is one.
+        #[test]
+        fn layers_keep_the_order(parts in parts()) {
+            let layers = layers(&parts, |p| &p.name, |p| &p.after);
+            let mut all = layers.concat();
+            all.sort();
+            prop_assert_eq!(all, parts.iter().map(|p| p.name.clone()).collect::<Vec<_>>());
+            let place = |name: &str| layers.iter().position(|l| l.iter().any(|m| m == name));
+            let mut circles = false;
+            for (a, b) in parts.iter().flat_map(|a| parts.iter().map(move |b| (a, b))) {
+                let (a, b) = (&a.name, &b.name);
+                let circle = a != b && is_after(&parts, a, b) && is_after(&parts, b, a);
+                circles |= circle;
+                if a != b && is_after(&parts, a, b) && !circle {
+                    prop_assert!(place(a) < place(b) || place(a) == Some(layers.len() - 1));
+                }
+            }
+            let cycle = cycle(&parts);
+            prop_assert_eq!(cycle.is_some(), circles);
+            for two in cycle.iter().flat_map(|c| c.windows(2)) {
+                let part = parts.iter().find(|p| p.name == two[0]).expect("a member");
+                prop_assert!(part.after.contains(&two[1]), "{:?}", cycle);
+            }
+        }
+
+        /// Goal: the time of a stop is at least that of each member, and at most that of all.
+        #[test]
+        fn a_stop_takes_no_longer_than_one_by_one(parts in parts()) {
+            let times: Vec<Duration> = parts.iter().filter_map(Part::longest).collect();
+            let sum = stop_time(&parts).0.expect("all have a limit");
+            prop_assert!(times.iter().all(|t| *t <= sum) && sum <= times.iter().sum::<Duration>());
+        }
     }
 
     #[test]

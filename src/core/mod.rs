@@ -25,6 +25,8 @@ mod outcome;
 mod ownership;
 mod peer;
 pub mod policy;
+#[cfg(test)]
+mod props;
 pub mod record;
 pub mod say;
 mod show;

@@ -155,3 +155,62 @@ pub enum Failback {
     /// After the preferred node has been fit for so long.
     After(Duration),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    /// Links of three nodes: the first one of the cable that each runs over, and whom it joins.
+    fn links() -> impl Strategy<Value = Vec<(usize, u8)>> {
+        proptest::collection::vec((0usize..16, 0u8..4), 1..16)
+    }
+
+    fn policy(links: &[(usize, u8)]) -> Policy {
+        let mut policy = Policy::of_a_pair();
+        policy.nodes.push("c".into());
+        policy.links = links.iter().map(|_| "link".into()).collect();
+        let ends = [(0, 1), (1, 2), (0, 2)].map(|(a, b)| (NodeId(a), NodeId(b)));
+        for (n, (cable, line)) in links.iter().enumerate() {
+            policy.cables.push(LinkId((*cable).min(n) as u8));
+            let joined = ends.get(usize::from(*line)).map(|ends| (LinkId(n as u8), *ends));
+            policy.lines.extend(joined);
+        }
+        // What a cable's first link says counts.
+        for n in 0..links.len() {
+            policy.cables[n] = policy.cables[usize::from(policy.cables[n].0)];
+        }
+        policy
+    }
+
+    proptest! {
+        /// Goal: of what one cable carries only one counts, a line of others never, and a cable
+        /// that breaks takes away one at the most.
+        #[test]
+        fn cables_are_counted_once(links in links(), up in any::<u16>(), broken in 0u8..16) {
+            let policy = policy(&links);
+            for peer in [NodeId(1), NodeId(2)] {
+                let mut cables = BTreeSet::new();
+                for (n, (_, line)) in links.iter().enumerate() {
+                    let all = *line == 3;
+                    let ours = (*line, peer) == (0, NodeId(1)) || (*line, peer) == (2, NodeId(2));
+                    if all || ours {
+                        cables.insert(policy.cables[n]);
+                    }
+                }
+                prop_assert_eq!(policy.cables_to(peer), cables.len());
+            }
+            let all = (0..links.len()).map(|n| LinkId(n as u8));
+            let (mut before, mut after) = (LinkSet::default(), LinkSet::default());
+            for link in all.filter(|l| up & 1 << l.0 != 0) {
+                before.insert(link);
+                if policy.cables[usize::from(link.0)] != LinkId(broken) {
+                    after.insert(link);
+                }
+            }
+            let lost = policy.cables_of(before) - policy.cables_of(after);
+            prop_assert_eq!(lost, usize::from(before != after));
+        }
+    }
+}

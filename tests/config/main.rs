@@ -3,6 +3,7 @@
 mod accepted;
 mod check;
 mod gates;
+mod props;
 
 use hafailover::config::load::{ConfigError, parse, parse_duration, show};
 use hafailover::config::settings::{GroupSettings, Settings};
