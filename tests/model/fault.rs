@@ -1,6 +1,7 @@
 //! What can go wrong, and what people do: every way in which a state may go on other than by
 //! itself. Each costs one of the run's faults.
 
+use crate::canon::mix;
 use crate::step::{End, Step};
 use crate::watch::pair;
 use crate::world::{Cluster, MS, State, What, way};
@@ -59,11 +60,12 @@ pub enum Fault {
     /// A stop fails again and again, until mended.
     Stuck,
     DiskFails,
-    Dies(usize),
-    Stray(usize),
-    TokenLost(usize),
+    /// On a node: a member of that group dies, one runs that nobody started, the token is gone.
+    Dies(usize, usize),
+    Stray(usize, usize),
+    TokenLost(usize, usize),
     Ask(usize, Command),
-    StopByHand(usize),
+    StopByHand(usize, usize),
     Terminate(usize, Terminate),
     Disable(usize),
 }
@@ -99,7 +101,7 @@ pub fn all(cluster: &Cluster, state: &State, last: usize, kinds: u32) -> Vec<Fau
     }
     let next = state.next().map(|n| n.1);
     for n in (0..state.nodes.len()).filter(|n| *n == last || Some(*n) == next) {
-        at_node(state, n, &has, &mut faults);
+        at_node(cluster, state, n, &has, &mut faults);
     }
     faults
 }
@@ -149,7 +151,13 @@ fn cuts(cluster: &Cluster, state: &State, to: &mut Vec<Fault>) {
     }
 }
 
-fn at_node(state: &State, n: usize, has: &impl Fn(u32) -> bool, to: &mut Vec<Fault>) {
+fn at_node(
+    cluster: &Cluster,
+    state: &State,
+    n: usize,
+    has: &impl Fn(u32) -> bool,
+    to: &mut Vec<Fault>,
+) {
     let node = &state.nodes[n];
     if node.frozen {
         if has(kind::FREEZE) {
@@ -183,56 +191,67 @@ fn at_node(state: &State, n: usize, has: &impl Fn(u32) -> bool, to: &mut Vec<Fau
         to.extend(lasts.map(|lasts| Fault::Freeze { n, lasts }));
     }
     units(state, n, has, to);
-    people(state, n, has, to);
+    people(cluster, state, n, has, to);
 }
 
 fn units(state: &State, n: usize, has: &impl Fn(u32) -> bool, to: &mut Vec<Fault>) {
-    let units = &state.nodes[n].units[0];
-    if has(kind::UNITS) {
+    if !has(kind::UNITS) {
+        return;
+    }
+    for (g, units) in state.nodes[n].units.iter().enumerate() {
         if units.running && units.job.is_none() {
-            to.push(Fault::Dies(n));
+            to.push(Fault::Dies(n, g));
         }
         if units.token.is_some() && units.job.is_none() {
-            to.push(Fault::TokenLost(n));
+            to.push(Fault::TokenLost(n, g));
         }
         if !units.on() && units.job.is_none() {
-            to.push(Fault::Stray(n));
+            to.push(Fault::Stray(n, g));
         }
-        to.push(Fault::StopByHand(n));
-        if !state.nodes[n].disabled {
-            to.push(Fault::Disable(n));
-        }
+        to.push(Fault::StopByHand(n, g));
+    }
+    if !state.nodes[n].disabled {
+        to.push(Fault::Disable(n));
     }
 }
 
-fn people(state: &State, n: usize, has: &impl Fn(u32) -> bool, to: &mut Vec<Fault>) {
+fn people(
+    cluster: &Cluster,
+    state: &State,
+    n: usize,
+    has: &impl Fn(u32) -> bool,
+    to: &mut Vec<Fault>,
+) {
     let node = &state.nodes[n];
     let Some(core) = &node.core else { return };
-    let group = || crate::setup::group();
     let me = NodeId(n as u8);
+    let ask = |command| Fault::Ask(n, command);
     if has(kind::MOVE) {
-        to.push(Fault::Ask(n, Command::Move { group: group(), to: None }));
+        let moves = cluster.names.iter().cloned();
+        to.extend(moves.map(|group| ask(Command::Move { group, to: None })));
     }
     if has(kind::PEOPLE) {
         let view = core.view(hafailover::core::time::Instant(state.now.max(core.next_wake().0)));
-        to.push(Fault::Ask(n, Command::Standby { node: me, on: true }));
+        to.push(ask(Command::Standby { node: me, on: true }));
         let standby = view.nodes.iter().find(|v| v.standby);
-        to.extend(standby.map(|v| Fault::Ask(n, Command::Standby { node: v.id, on: false })));
-        to.push(Fault::Ask(n, Command::Maintenance { group: None, on: !view.maintenance }));
-        to.push(Fault::Ask(n, Command::Clear { group: group() }));
-        let stuck = view.groups.iter().any(|g| g.held == Held::Yes && !g.holders.is_empty());
-        if stuck {
-            to.push(Fault::Ask(n, Command::Retry { group: group() }));
-        }
-        if view.groups.iter().any(|g| !g.strays.is_empty()) {
-            to.push(Fault::Ask(n, Command::Adopt { group: group() }));
+        to.extend(standby.map(|v| ask(Command::Standby { node: v.id, on: false })));
+        to.push(ask(Command::Maintenance { group: None, on: !view.maintenance }));
+        for group in &view.groups {
+            let name = || group.name.clone();
+            to.push(ask(Command::Clear { group: name() }));
+            if group.held == Held::Yes && !group.holders.is_empty() {
+                to.push(ask(Command::Retry { group: name() }));
+            }
+            if !group.strays.is_empty() {
+                to.push(ask(Command::Adopt { group: name() }));
+            }
         }
         let lost = |v: &&hafailover::core::view::NodeView| {
             use hafailover::core::view::Presence::{Silent, Unseen};
             matches!(v.presence, Silent | Unseen)
         };
         let lost = view.nodes.iter().filter(lost);
-        to.extend(lost.map(|v| Fault::Ask(n, Command::ConfirmDown { node: v.id })));
+        to.extend(lost.map(|v| ask(Command::ConfirmDown { node: v.id })));
     }
     if has(kind::TERMINATE) && node.going.is_none() {
         let kinds = [Terminate::Stop, Terminate::Restart, Terminate::Shutdown];
@@ -267,7 +286,9 @@ impl Step<'_> {
             Fault::Job(end) => self.go_with(*end),
             Fault::Stuck => {
                 let item = self.state.queue[0].clone();
-                self.units(item.node, 0, |u| u.stuck = true);
+                if let What::JobEnds { group, .. } = item.what {
+                    self.units(item.node, group, |u| u.stuck = true);
+                }
             }
             Fault::DiskFails => {
                 let item = self.state.queue.remove(0);
@@ -276,12 +297,12 @@ impl Step<'_> {
                     self.persisted(item.node, ticket, Err("no space left".into()));
                 }
             }
-            Fault::Dies(n) => self.unit(*n, |u| u.dead = true),
-            Fault::TokenLost(n) => self.unit(*n, |u| u.token = None),
-            Fault::Stray(n) => self.unit(*n, |u| (u.running, u.stray) = (true, true)),
+            Fault::Dies(n, g) => self.unit(*n, *g, |u| u.dead = true),
+            Fault::TokenLost(n, g) => self.unit(*n, *g, |u| u.token = None),
+            Fault::Stray(n, g) => self.unit(*n, *g, |u| (u.running, u.stray) = (true, true)),
             Fault::Ask(n, command) => self.ask(*n, command),
-            Fault::StopByHand(n) => {
-                let group = crate::setup::group();
+            Fault::StopByHand(n, g) => {
+                let group = self.cluster.names[*g].clone();
                 let unit = group.unit();
                 self.tell(*n, Event::ByHand { group, unit, verb: Hand::StopTarget });
             }
@@ -361,15 +382,17 @@ impl Step<'_> {
         }
     }
 
-    /// The group runs, and nobody is at work at it.
+    /// Every group runs, and nobody is at work at it.
     fn at_rest(&self) -> bool {
         let busy =
             |i: &crate::world::Item| matches!(i.what, What::Start { .. } | What::Stop { .. });
-        let well = |n: &Arc<crate::world::Node>| {
-            let units = &n.units[0];
-            units.running && !units.dead && units.token.is_some() && units.job.is_none()
+        let well = |g: usize| {
+            let good = |u: &crate::world::Units| {
+                u.running && !u.dead && u.token.is_some() && u.job.is_none()
+            };
+            self.state.nodes.iter().any(|n| good(&n.units[g]))
         };
-        self.state.nodes.iter().any(well) && !self.state.queue.iter().any(busy)
+        (0..self.cluster.names.len()).all(well) && !self.state.queue.iter().any(busy)
     }
 
     /// What was on its way to the disk got there.
@@ -412,11 +435,11 @@ impl Step<'_> {
         }
     }
 
-    fn unit(&mut self, n: usize, change: impl FnOnce(&mut crate::world::Units)) {
-        self.units(n, 0, change);
+    fn unit(&mut self, n: usize, group: usize, change: impl FnOnce(&mut crate::world::Units)) {
+        self.units(n, group, change);
         let life = self.state.nodes[n].life;
         let at = self.state.now + crate::world::LOOK;
-        self.state.push(at, n, What::Observe { life, group: 0 }, 33);
+        self.state.push(at, n, What::Observe { life, group }, mix(33, group as u64));
     }
 
     fn ask(&mut self, n: usize, command: &Command) {

@@ -35,8 +35,10 @@ impl Step<'_> {
                 let at = if node.guard.is_some() { now + 1500 * MS } else { now };
                 self.state.push(at, n, What::Boot { life }, 34);
             }
-            if self.state.nodes[n].units.iter().any(|u| u.stuck) {
-                self.units(n, 0, |u| u.stuck = false);
+            for g in 0..self.state.nodes[n].units.len() {
+                if self.state.nodes[n].units[g].stuck {
+                    self.units(n, g, |u| u.stuck = false);
+                }
             }
             if self.state.nodes[n].disabled {
                 Arc::make_mut(&mut self.state.nodes[n]).disabled = false;
@@ -48,7 +50,6 @@ impl Step<'_> {
 
     fn operate(&mut self) {
         self.note(0, || "> the operator clears up".into());
-        let group = crate::setup::group;
         for n in 0..self.state.nodes.len() {
             let Some(core) = &self.state.nodes[n].core else { continue };
             let view = core.view(Instant(self.state.now));
@@ -60,9 +61,9 @@ impl Step<'_> {
                     self.order(n, Command::Standby { node: NodeId(m as u8), on: false });
                 }
             }
-            let shown = view.groups.first();
-            if shown.is_some_and(|g| g.down_by_operator || !g.strays.is_empty()) {
-                self.order(n, Command::Clear { group: group() });
+            let unclear = view.groups.iter().filter(|g| g.down_by_operator || !g.strays.is_empty());
+            for group in unclear {
+                self.order(n, Command::Clear { group: group.name.clone() });
             }
         }
     }

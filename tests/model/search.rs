@@ -58,6 +58,8 @@ pub struct Search<'a> {
     pub events: AtomicU64,
     pub depth: AtomicU64,
     pub settled: AtomicU64,
+    /// Most events from a fault, or a mending, until nothing changes any more.
+    pub longest: AtomicU64,
     pub cut_short: std::sync::atomic::AtomicBool,
     pub began: std::time::Instant,
     pub limit: u64,
@@ -78,6 +80,7 @@ impl<'a> Search<'a> {
             events: AtomicU64::new(0),
             depth: AtomicU64::new(0),
             settled: AtomicU64::new(0),
+            longest: AtomicU64::new(0),
             cut_short: Default::default(),
             began: std::time::Instant::now(),
             limit,
@@ -233,6 +236,7 @@ impl<'a> Search<'a> {
     /// Nothing changes any more: was that the end that it should have?
     fn settle(&self, state: State, last: usize, task: &Task, steps: u32) {
         self.settled.fetch_add(1, Ordering::Relaxed);
+        self.longest.fetch_max(steps.into(), Ordering::Relaxed);
         let broken = mend::judge(&self.cluster, &state);
         if !broken.is_empty() {
             return self.report(broken, &task.path, steps);

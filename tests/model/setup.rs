@@ -9,9 +9,8 @@ use hafailover::core::policy::{Failback, GroupPolicy, OnLost, OnSilence, Policy,
 use hafailover::core::time::Duration;
 use std::sync::Arc;
 
-pub fn group() -> GroupName {
-    GroupName("files".into())
-}
+/// The second prefers the last node.
+const GROUPS: [&str; 2] = ["files", "web"];
 
 /// One search.
 #[derive(Clone)]
@@ -19,6 +18,7 @@ pub struct Plan {
     pub name: &'static str,
     pub nodes: usize,
     pub links: usize,
+    pub groups: usize,
     pub failback: Failback,
     pub last_link: OnSilence,
     pub stop_budget: u64,
@@ -38,6 +38,7 @@ const TWO: Plan = Plan {
     name: "",
     nodes: 2,
     links: 2,
+    groups: 1,
     failback: Failback::No,
     last_link: OnSilence::Hold,
     stop_budget: 1000,
@@ -50,6 +51,9 @@ const TWO: Plan = Plan {
 
 const WARM: Plan = Plan { warm: true, apart: 35, ..TWO };
 const THREE: Plan = Plan { nodes: 3, links: 1, ..TWO };
+const THREE_WARM: Plan = Plan { warm: true, apart: 35, ..THREE };
+const PAIR: Plan = Plan { groups: 2, ..TWO };
+const PAIR_WARM: Plan = Plan { groups: 2, ..WARM };
 
 /// Two nodes; the first runs the group.
 pub fn at_rest() -> Plan {
@@ -65,6 +69,7 @@ pub fn plans(deep: bool) -> Vec<Plan> {
         plan("any fault, three nodes", THREE, &[ALL]),
         plan("a job, then", TWO, &[JOB, CRASH | FREEZE | JOB | STUCK]),
         plan("a move, then", WARM, &[MOVE, CRASH | FREEZE | JOB | STUCK | DISK]),
+        plan("a move, then a cut", WARM, &[MOVE, CUT]),
         plan("a move, stuck, a crash", WARM, &[MOVE, STUCK, CRASH]),
         plan("a cut, then", WARM, &[CUT, CRASH | REINSTALL]),
         plan("a crash, then", WARM, &[CRASH | REINSTALL, CUT]),
@@ -74,7 +79,15 @@ pub fn plans(deep: bool) -> Vec<Plan> {
         plan("frames, then", WARM, &[FRAMES, CRASH]),
         plan("lost, then", WARM, &[LOST, CUT | FRAMES | CRASH]),
         plan("a fault, then lost", WARM, &[CUT | MOVE | CRASH, LOST]),
-        plan("lost, three nodes", Plan { warm: true, apart: 35, ..THREE }, &[LOST]),
+        plan("lost, three nodes", THREE_WARM, &[LOST]),
+        plan("three nodes, a cut, then power", THREE_WARM, &[CUT, POWER]),
+        plan("three nodes, a move, then power", THREE_WARM, &[MOVE, POWER]),
+        plan("three nodes, two groups", Plan { groups: 2, ..THREE_WARM }, &[CRASH | CUT | MOVE]),
+        plan("two groups, any fault", Plan { dense: true, ..PAIR_WARM }, &[ALL | LOST]),
+        plan("two groups, a cut, then", PAIR_WARM, &[CUT, CRASH]),
+        plan("two groups, a crash, then", PAIR_WARM, &[CRASH, CUT]),
+        plan("two groups from the start", PAIR, &[CRASH | CUT | JOB]),
+        plan("two groups, a move, then", PAIR_WARM, &[MOVE, CRASH | STUCK]),
     ];
     if deep {
         plans = vec![
@@ -92,7 +105,14 @@ pub fn plans(deep: bool) -> Vec<Plan> {
                 Plan { last_link: OnSilence::Takeover, ..WARM },
                 &[ALL, ALL],
             ),
-            plan("any two, three nodes", Plan { warm: true, apart: 35, ..THREE }, &[ALL, ALL]),
+            plan("two groups, any two", PAIR_WARM, &[ALL, ALL]),
+            plan("two groups, any fault from the start", Plan { dense: true, ..PAIR }, &[ALL]),
+            plan("three nodes, power, then a cut", THREE_WARM, &[POWER, CUT]),
+            plan("three nodes, a cut, then any", THREE_WARM, &[CUT, ALL]),
+            plan("three nodes, a move, then any", THREE_WARM, &[MOVE, ALL]),
+            plan("three nodes, lost, then a cut", THREE_WARM, &[LOST, CUT]),
+            plan("three nodes, two groups, any", Plan { groups: 2, ..THREE_WARM }, &[ALL]),
+            plan("any two, three nodes", THREE_WARM, &[ALL, ALL]),
             plan("any two from the start", TWO, &[ALL, ALL]),
             plan("any three", WARM, &[ALL, ALL, ALL]),
         ];
@@ -103,8 +123,9 @@ pub fn plans(deep: bool) -> Vec<Plan> {
 impl Plan {
     pub fn cluster(&self) -> Cluster {
         let ms = Duration::from_millis;
-        let group_policy = GroupPolicy {
-            nodes: (0..self.nodes).map(|n| NodeId(n as u8)).collect(),
+        let nodes = (0..self.nodes).map(|n| NodeId(n as u8));
+        let group_policy = |g: usize| GroupPolicy {
+            nodes: if g == 0 { nodes.clone().collect() } else { nodes.clone().rev().collect() },
             failback: self.failback,
             retries: 1,
             retry_window: ms(1500),
@@ -114,6 +135,9 @@ impl Plan {
             fingerprint: 7,
             texts: 7,
         };
+        let names: Vec<GroupName> =
+            GROUPS.iter().take(self.groups).map(|g| GroupName(g.to_string())).collect();
+        let groups = names.iter().enumerate().map(|(g, name)| (name.clone(), group_policy(g)));
         let policy = |n: usize| Policy {
             me: NodeId(n as u8),
             nodes: (1..=self.nodes).map(|n| format!("n{n}")).collect(),
@@ -135,20 +159,22 @@ impl Plan {
                 guard_bound: ms(2000),
             },
             fingerprint: 1,
-            groups: [(group(), group_policy.clone())].into(),
+            groups: groups.clone().collect(),
         };
-        Cluster { policies: (0..self.nodes).map(policy).collect(), names: vec![group()] }
+        Cluster { policies: (0..self.nodes).map(policy).collect(), names }
     }
 
     pub fn first(&self) -> State {
-        let mut node = Node::new(1);
-        (node.units[0].running, node.units[0].stray) = (self.strays, self.strays);
+        let mut node = Node::new(self.groups);
+        for units in &mut node.units {
+            (units.running, units.stray) = (self.strays, self.strays);
+        }
         let mut state = State {
             now: 10_000_000_000,
             nodes: (0..self.nodes).map(|_| Arc::new(node.clone())).collect(),
             queue: Vec::new(),
             cut: 0,
-            ghost: Ghost::new(self.nodes, 1),
+            ghost: Ghost::new(self.nodes, self.groups),
             mended: 0,
         };
         for n in 0..self.nodes {
@@ -161,7 +187,9 @@ impl Plan {
         let end = state.now + 1500 * MS;
         let mut step = Step::new(&cluster, state, false);
         while step.state.now < end && step.go() {}
-        assert!(step.state.nodes[0].units[0].running, "a cluster at rest runs its group");
+        for (g, n) in [0, self.nodes - 1].into_iter().enumerate().take(self.groups) {
+            assert!(step.state.nodes[n].units[g].running, "a cluster at rest runs its groups");
+        }
         step.state
     }
 }

@@ -26,6 +26,8 @@ situations! {
     MoveReleasedTaker "planned move, power loss of the taker when it was released",
     MoveStarting "planned move, power loss while it starts",
     MoveStarted "planned move, power loss when it was done",
+    OneWayOwner "(a) the owner lives on while a peer hears nothing of it (no arbiter: for ever)",
+    ReleasedThenCut "(b) takeover by release, then every link is cut (no arbiter: for ever)",
     Chain "(c) chain A-C-B with A-B cut",
     StuckThenDies "(d) stuck, then the daemon dies",
     DisabledOwner "(e) disabled on the running owner",
@@ -60,6 +62,14 @@ pub fn said(state: &State, n: usize, saying: &Saying) {
             reach(Situation::Takeover);
             if state.ghost.carrier {
                 reach(Situation::Crossover);
+            }
+        }
+        // Links mend, and it still runs where it ran.
+        Said::PeerAlive => {
+            let peer = saying.peer.map_or(n, |p| p.0.into());
+            let deaf = state.ghost.nodes[n].deafened & 1 << peer != 0;
+            if deaf && state.owners(0) == [n] {
+                reach(Situation::OneWayOwner);
             }
         }
         Said::GroupClaimed => {
@@ -125,7 +135,17 @@ pub fn faulted(state: &mut State, fault: &Fault) {
         }
         Fault::Disable(n) if state.nodes[*n].units[0].running => reach(Situation::DisabledOwner),
         Fault::Power { carrier: true, .. } => state.ghost.carrier = true,
+        Fault::Cut(..) => cut(state),
         _ => {}
+    }
+}
+
+fn cut(state: &State) {
+    let Some(owner) = state.owners(0).first().copied() else { return };
+    let proof = &state.ghost.nodes[owner].proof[0];
+    let parted = (0..state.nodes.len()).all(|o| o == owner || !state.joined(owner, o, 2));
+    if parted && proof.iter().any(|(_, kind)| kind == "Released") {
+        reach(Situation::ReleasedThenCut);
     }
 }
 

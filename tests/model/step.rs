@@ -105,7 +105,7 @@ impl<'a> Step<'a> {
         match item.what {
             What::Tell { life, event } if life == alive => self.tell(n, (*event).clone()),
             What::Frames { beats, copy_for } if copy_for.is_none_or(|l| l != alive) => {
-                self.frames(n, &beats);
+                self.frames(n, &beats, copy_for.is_some());
             }
             What::Persisted { life, ticket } if life == alive => self.persisted(n, ticket, Ok(())),
             What::Start { life, group, epoch, job, valid_until } if life == alive => {
@@ -163,13 +163,17 @@ impl<'a> Step<'a> {
         node.settle(node.anchor);
     }
 
-    fn frames(&mut self, n: usize, beats: &[Arc<Heartbeat>]) {
+    fn frames(&mut self, n: usize, beats: &[Arc<Heartbeat>], recorded: bool) {
         for beat in beats {
             self.guard_hears(n, beat);
             if self.state.nodes[n].core.is_some() {
                 situations::arrived(&self.state, n, beat);
                 let heartbeat = Box::new(Heartbeat::clone(beat));
-                self.tell(n, Event::Heard { link: beat.link, heartbeat });
+                let event = Event::Heard { link: beat.link, heartbeat };
+                if recorded {
+                    self.watch_replay(n, event.clone());
+                }
+                self.tell(n, event);
             }
         }
     }

@@ -5,11 +5,11 @@ use crate::canon::{Origin, SEED, ago, canon, mix};
 use crate::situations::{Situation, reach};
 use crate::step::Step;
 use crate::world::{Cluster, MS, STOP, State};
-use hafailover::core::Action;
 use hafailover::core::heartbeat::{Heartbeat, Held};
 use hafailover::core::name::{Epoch, NodeId};
 use hafailover::core::say::Saying;
 use hafailover::core::time::Instant;
+use hafailover::core::{Action, Event};
 
 /// Every invariant that is watched.
 pub const NAMES: &[&str] = &[
@@ -20,6 +20,7 @@ pub const NAMES: &[&str] = &[
     "PromiseKept",
     "ReleaseVerified",
     "StuckIsHeld",
+    "NoReplay",
     "NoStaleAct",
     "HandsOff",
     "Bounded",
@@ -80,6 +81,8 @@ pub struct NodeGhost {
     pub waits: u8,
     /// Its state file was lost, or was never there.
     pub reinstalled: bool,
+    /// Peers that did not hear it while it ran the group without a stop since, as a bit set.
+    pub deafened: u32,
     /// By group: the evidence of its last start, by the other node.
     pub proof: Vec<Vec<(usize, String)>>,
 }
@@ -217,7 +220,27 @@ impl Step<'_> {
         }
     }
 
+    /// A frame that came to an earlier daemon comes to this one: only time goes on.
+    pub fn watch_replay(&mut self, n: usize, event: Event) {
+        let now = Instant(self.state.now);
+        let Some(core) = &self.state.nodes[n].core else { return };
+        let shown = |event: Event| {
+            let mut core = core.clone();
+            core.handle(now, event);
+            let view = core.view(now);
+            let nodes = view.nodes.iter().map(|n| (n.presence, n.standby, n.mood));
+            let groups = view.groups.iter().map(|g| (g.phase, g.held, g.owner, g.epoch));
+            format!("{:?} {:?}", nodes.collect::<Vec<_>>(), groups.collect::<Vec<_>>())
+        };
+        let (before, after) = (shown(Event::Wake), shown(event));
+        if before != after {
+            let words = format!("n{}: a recorded frame made {before} into {after}", n + 1);
+            self.break_("NoReplay", words);
+        }
+    }
+
     pub fn watch_job(&mut self, n: usize, what: &str) {
+        self.state.ghost.nodes[n].deafened = 0;
         let core = self.state.nodes[n].core.as_ref().expect("a job is ordered by a core");
         let view = core.view(Instant(self.state.now));
         if (view.maintenance || view.groups.iter().any(|g| g.maintenance)) && !self.commanded {
@@ -266,7 +289,7 @@ impl Step<'_> {
         }
         self.state.ghost.nodes[n].proof[group] = proof;
         let begun = self.state.ghost.begun;
-        if begun > 4 {
+        if usize::from(begun) > 4 * self.cluster.names.len() {
             self.break_("Settled", format!("{begun} starts without a new cause"));
         }
     }
@@ -331,6 +354,11 @@ impl Step<'_> {
             false => format!(" [{}]", saying.evidence),
         };
         self.note(n, || format!("{}{peer}{epoch}: {}{proof}", saying.what.key(), saying.reason));
+        if let (hafailover::core::say::What::PeerDeaf, Some(peer)) = (saying.what, saying.peer)
+            && self.state.owners(0) == [n]
+        {
+            self.state.ghost.nodes[n].deafened |= 1 << peer.0;
+        }
         crate::situations::said(&self.state, n, saying);
     }
 }
