@@ -19,6 +19,10 @@ fn main() {
     });
     assert!(used.iter().all(|n| *n == 1), "a fault names a file that is not there");
     let names: Vec<&str> = FAULTS.iter().map(|f| f.name).collect();
+    let table = include_str!("README.md");
+    let told: Vec<&str> = table.split(['|', ';', '\n']).map(str::trim).collect();
+    let missing: Vec<_> = names.iter().filter(|n| !told.contains(n)).collect();
+    assert!(missing.is_empty(), "no rule in tests/sharp/README.md has these: {missing:?}");
     let arguments: Vec<&str> = ["--sharp"].into_iter().chain(names).collect();
     std::process::exit(i32::from(!crate_of::run(&home, &arguments)));
 }

@@ -283,6 +283,9 @@ impl World {
 
     /// An eavesdropper sends again what he has: to one node, as many frames as he likes.
     fn replay(&mut self, n: usize) {
+        if self.rng.chance(60) {
+            return self.flood(n);
+        }
         for _ in 0..self.rng.range(1, 12) {
             if self.net.recorded.is_empty() {
                 return;
@@ -295,6 +298,18 @@ impl World {
             self.cover.hit("frame replayed");
             let after = self.rng.ms(1, 300);
             self.later(after, Next::Frame { node: n, link, from, bytes, sent, replay: true });
+        }
+    }
+
+    /// All that he has, as fast as a wire takes it.
+    fn flood(&mut self, n: usize) {
+        self.cover.hit("flood of old frames");
+        let gap = self.rng.range(MS / 20, MS / 2);
+        for (at, (link, from, bytes, sent)) in self.net.recorded.clone().into_iter().enumerate() {
+            if from != n {
+                let after = gap * (1 + at as u64);
+                self.later(after, Next::Frame { node: n, link, from, bytes, sent, replay: true });
+            }
         }
     }
 

@@ -5,8 +5,8 @@ use crate::world::World;
 use hafailover::core::record::Record;
 
 /// Frames that a node sends on one link within a second. Five nodes that all start anew answer each
-/// other's challenges at once.
-const FRAMES_MAX: u32 = 400;
+/// other's challenges at once, once a keepalive; recordings of old lives draw no more than that.
+const FRAMES_MAX: u32 = 120;
 /// A state file's record in its encoding: both slots have a fixed size on disk.
 const RECORD_MAX: usize = 8_000;
 /// Everything that a core holds, as its Debug text.

@@ -240,17 +240,28 @@ impl World {
         self.rules.own[n][g] = epoch;
         self.check_evidence(n, g, epoch);
         let silent = |w: &String| w.starts_with("Silent") || w.starts_with("Unseen");
-        if self.rules.proof[n][g].iter().any(silent) && self.rules.announced[n][g] != epoch {
+        let by_silence = self.rules.proof[n][g].iter().any(silent);
+        if by_silence && self.rules.announced[n][g] != epoch {
             let words = format!("g{g} starts at {epoch} on a silence that it announced to nobody");
             self.broken("EvidenceFirst", n, &words);
+        }
+        if by_silence && now < self.rules.due[n][g] {
+            let early = self.rules.due[n][g].since(now);
+            let words = format!("g{g} starts {early:?} before the time that it announced");
+            self.broken("EvidenceFirst", n, &words);
+        }
+        let clocks = self.nodes[n].paused || self.nodes[n].jumped;
+        if self.t < self.rules.quarantine[n][g] && !clocks {
+            self.broken("Settled", n, &format!("g{g} is started in its quarantine"));
         }
     }
 
     pub fn note_announced(&mut self, n: usize, beat: &Heartbeat) {
         for report in &beat.groups {
-            if let Some(claim) = report.claim.filter(|c| c.on_silence.is_some()) {
+            if let Some((claim, left)) = report.claim.and_then(|c| Some((c, c.on_silence?))) {
                 let g = self.group(&report.name);
                 self.rules.announced[n][g] = claim.epoch;
+                self.rules.due[n][g] = self.nodes[n].now(self.t) + left;
             }
         }
     }

@@ -43,6 +43,7 @@ pub const ROWS: &[&str] = &[
     "stale serial frames",
     "noise on a serial line",
     "frame replayed",
+    "flood of old frames",
     "frame refused as a replay",
     "frame refused as of an old session",
     "jeopardy",

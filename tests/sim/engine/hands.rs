@@ -209,6 +209,11 @@ impl World {
                 }
                 What::GroupClaimed => self.rules.phase[n][g] = 'c',
                 What::ClaimWithdrawn => self.rules.phase[n][g] = '.',
+                What::Quarantined => {
+                    let lasts = self.options.groups[g].policy.quarantine.as_nanos() as u64;
+                    self.rules.quarantine[n][g] = self.t + lasts * 97 / 100;
+                }
+                What::QuarantineOver => self.rules.quarantine[n][g] = 0,
                 _ => {}
             }
         }

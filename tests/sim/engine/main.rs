@@ -85,12 +85,14 @@ struct Sum {
     cover: Cover,
     failed: Vec<(u64, String)>,
     events: u64,
+    /// Of all traces: the same seeds of the same sources give the same.
+    hash: u64,
 }
 
 fn many(from: u64, seeds: u64) -> bool {
     let began = Instant::now();
     let next = AtomicU64::new(from);
-    let sum = Mutex::new(Sum { cover: Cover::default(), failed: Vec::new(), events: 0 });
+    let sum = Mutex::new(Sum { cover: Cover::default(), failed: Vec::new(), events: 0, hash: 0 });
     let threads = std::thread::available_parallelism().map_or(2, |n| n.get());
     std::panic::set_hook(Box::new(|_| {}));
     std::thread::scope(|scope| {
@@ -102,6 +104,7 @@ fn many(from: u64, seeds: u64) -> bool {
     let sum = sum.into_inner().expect("no worker panics");
     let took = began.elapsed().as_secs_f64();
     println!("{seeds} seeds from {from}, {} events, {took:.1} s on {threads} threads", sum.events);
+    println!("trace {:016x}; {} of the seeds ran twice", sum.hash, seeds.min(TWICE));
     report(&sum, seeds)
 }
 
@@ -121,6 +124,7 @@ fn worker(next: &AtomicU64, from: u64, end: u64, sum: &Mutex<Sum>) {
         let mut sum = sum.lock().expect("no worker panics");
         sum.cover.add(&outcome.cover);
         sum.events += outcome.events;
+        sum.hash ^= outcome.hash.rotate_left(seed as u32);
         if outcome.broken.is_some() {
             sum.failed.push((seed, outcome.say()));
             if sum.failed.len() >= ENOUGH {

@@ -2,9 +2,10 @@
 //! known differently, listed in another order; the heartbeat comes faster.
 
 use crate::world::{Next, World};
+use hafailover::core::heartbeat::{Held, Phase};
 use hafailover::core::name::GroupName;
 use hafailover::core::policy::Failback;
-use hafailover::core::{Action, Event};
+use hafailover::core::{Action, Event, Member, MemberState};
 
 impl World {
     /// Somebody edits the files of a node and says `systemctl reload`, now and then.
@@ -91,6 +92,45 @@ impl World {
     pub fn check_reload(&mut self, n: usize, g: usize) {
         if self.rules.unchanged.contains(&g) {
             self.broken("HandsOff", n, &format!("g{g}: a job, and nothing of it was changed"));
+        }
+    }
+
+    /// A new daemon looks for the first time at what runs whole by its token, and nobody wants it
+    /// elsewhere: the group it must then leave alone.
+    pub fn adopts(&self, n: usize, event: &Event) -> Option<usize> {
+        let Event::Observed { group, seen } = event else { return None };
+        let (g, core) = (self.group(group), self.core(n)?);
+        if self.rules.phase[n][g] != 'U' {
+            return None;
+        }
+        let up = |m: &Member| m.state == MemberState::Active || !m.hard;
+        let whole = seen.token.is_some() && !seen.blind && seen.members.iter().all(up);
+        let view = core.view(self.nodes[n].now(self.t));
+        let shown = view.groups.iter().find(|v| v.name == *group)?;
+        let record = self.nodes[n].disk.read().unwrap_or_default();
+        let wish = record.groups.get(group).map(|r| r.wish.value).unwrap_or_default();
+        let wanted = wish.move_to.is_none()
+            && !shown.down_by_operator
+            && !view.nodes[n].standby
+            && !view.nodes[n].mood.leaving
+            && self.options.groups[g].policy.failback == Failback::No
+            && seen.no_carrier.is_none();
+        let claimed = |c: &crate::rules::Contact| {
+            c.report(group).is_some_and(|r| r.claim.is_some() || r.held != Held::No)
+        };
+        let alone = !self.rules.contact[n].iter().any(claimed);
+        (shown.phase == Phase::Unknown && whole && wanted && alone).then_some(g)
+    }
+
+    pub fn check_adopted(&mut self, n: usize, g: usize, actions: &[Action]) {
+        let name = &self.options.groups[g].name;
+        let job = |a: &Action| match a {
+            Action::Start { group, .. } | Action::Stop { group, .. } => group == name,
+            _ => false,
+        };
+        if actions.iter().any(job) {
+            let words = format!("g{g}: a job, and nothing happened but a restart of the daemon");
+            self.broken("HandsOff", n, &words);
         }
     }
 

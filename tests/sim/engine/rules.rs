@@ -5,6 +5,7 @@ use hafailover::core::Command;
 use hafailover::core::heartbeat::{GroupReport, Heartbeat};
 use hafailover::core::name::{Epoch, GroupName, Session};
 use hafailover::core::record::Record;
+use hafailover::core::time::Instant;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A rule that did not hold.
@@ -34,6 +35,10 @@ pub struct Rules {
     pub spoken: Vec<Vec<Epoch>>,
     /// The claim whose start on silence it announced last.
     pub announced: Vec<Vec<Epoch>>,
+    /// When, on its own clock, it last said that it would be.
+    pub due: Vec<Vec<Instant>>,
+    /// Until when it is not to start what failed there.
+    pub quarantine: Vec<Vec<u64>>,
     pub started: Vec<BTreeMap<Epoch, usize>>,
     pub last: Vec<Record>,
     /// Its state was lost or put back: what it forgot is not held against it.
@@ -96,6 +101,8 @@ impl Rules {
             promised: vec![vec![Epoch::default(); g]; n],
             spoken: vec![vec![Epoch::default(); g]; n],
             announced: vec![vec![Epoch::default(); g]; n],
+            due: vec![vec![Instant::default(); g]; n],
+            quarantine: vec![vec![0; g]; n],
             started: vec![BTreeMap::new(); g],
             last: vec![Record::default(); n],
             rolled: vec![false; n],
@@ -115,6 +122,7 @@ impl Rules {
 
     pub fn daemon_ended(&mut self, n: usize) {
         self.asked.retain(|(node, _), _| *node != n);
+        self.quarantine[n].fill(0);
         self.phase[n].fill('U');
     }
 

@@ -300,9 +300,13 @@ impl World {
         if let Event::Asked { .. } = &event {
             self.rules.person = (n, self.t);
         }
+        let adopts = self.adopts(n, &event);
         let Some(daemon) = &mut self.nodes[n].daemon else { return };
         self.trace.mix(self.t ^ (n as u64) << 56);
         let actions = daemon.core.handle(now, event);
+        if let Some(g) = adopts {
+            self.check_adopted(n, g, &actions);
+        }
         self.perform(n, actions);
     }
 
