@@ -2,7 +2,7 @@
 //! known differently, listed in another order; the heartbeat comes faster.
 
 use crate::world::{Next, World};
-use hafailover::core::heartbeat::{Held, Phase};
+use hafailover::core::heartbeat::{GroupReport, Held, Phase};
 use hafailover::core::name::GroupName;
 use hafailover::core::policy::Failback;
 use hafailover::core::{Action, Event, Member, MemberState};
@@ -116,7 +116,10 @@ impl World {
             && self.options.groups[g].policy.failback == Failback::No
             && seen.no_carrier.is_none();
         let claimed = |c: &crate::rules::Contact| {
-            c.report(group).is_some_and(|r| r.claim.is_some() || r.held != Held::No)
+            // What people wish may be known from there alone.
+            let wish = |r: &GroupReport| r.wish.value.move_to.is_some() || r.wish.value.down;
+            let theirs = |r: &GroupReport| r.claim.is_some() || r.held != Held::No || wish(r);
+            c.report(group).is_some_and(theirs)
         };
         let alone = !self.rules.contact[n].iter().any(claimed);
         (shown.phase == Phase::Unknown && whole && wanted && alone).then_some(g)
