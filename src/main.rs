@@ -27,9 +27,12 @@ enum Command {
     History(cli::history::Args),
     Check(cli::check::Args),
     ConfirmDown(cli::confirm_down::Args),
+    Fence(cli::fence::Args),
     Keygen(cli::keygen::Args),
     State(cli::state::Args),
     Reload(cli::reload::Args),
+    #[command(hide = true)]
+    FenceAgent(cli::fence_agent::Args),
     #[command(hide = true)]
     Ip(cli::ip::Args),
     #[command(hide = true)]
@@ -41,7 +44,10 @@ enum Command {
 /// What runs for systemd goes on when nobody reads its words; what runs for a person ends with the
 /// pipe, as other programs do (Rust ignores the signal).
 fn end_with_the_pipe(command: &Command) {
-    if !matches!(command, Command::Daemon(_) | Command::Ip(_) | Command::Lost(_)) {
+    if !matches!(
+        command,
+        Command::Daemon(_) | Command::FenceAgent(_) | Command::Ip(_) | Command::Lost(_)
+    ) {
         // SAFETY: there is one thread yet, and the default action needs no handler.
         unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
     }
@@ -79,6 +85,8 @@ fn main() -> ExitCode {
         Command::History(args) => cli::history::run(args),
         Command::Check(args) => cli::check::run(args),
         Command::ConfirmDown(args) => cli::confirm_down::run(args),
+        Command::Fence(args) => cli::fence::run(args),
+        Command::FenceAgent(args) => cli::fence_agent::run(args),
         Command::Keygen(args) => cli::keygen::run(args),
         Command::State(args) => cli::state::run(args),
         Command::Reload(args) => cli::reload::run(args),

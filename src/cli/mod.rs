@@ -11,6 +11,8 @@ mod client;
 pub mod confirm_down;
 pub mod daemon;
 pub mod explain;
+pub mod fence;
+pub mod fence_agent;
 pub mod generator;
 pub mod history;
 pub mod ip;

@@ -46,6 +46,7 @@ pub fn render(view: &View, daemon: &DaemonView) -> String {
     if view.maintenance {
         out.push_str("\nmaintenance is on: nothing is touched\n");
     }
+    fence_lines(&mut out, view);
     for group in &view.groups {
         group_lines(&mut out, view, group);
     }
@@ -79,6 +80,21 @@ pub fn render(view: &View, daemon: &DaemonView) -> String {
         if daemon.memory_locked { "locked" } else { "not locked" }
     );
     out
+}
+
+/// How each node would be fenced, and when that was last tried.
+fn fence_lines(out: &mut String, view: &View) {
+    for fence in &view.fences {
+        let tried = match (&fence.drill, fence.proven) {
+            (Some(Ok(state)), Some(age)) => format!("tried {} ago: {state}", age_words(age)),
+            (Some(Err(_)), Some(age)) => format!("would fail, tried {} ago", age_words(age)),
+            _ => "not yet tried".into(),
+        };
+        let node = view.node_name(fence.node);
+        let state = if fence.failed { "FAILED" } else { &fence.state };
+        let state = if state.is_empty() { String::new() } else { format!(", {state}") };
+        let _ = writeln!(out, "fence {node:<8} {}, {tried}{state}", fence.by);
+    }
 }
 
 /// What came in on a link and could not be used, since the daemon started.

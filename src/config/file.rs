@@ -1,6 +1,7 @@
 //! hafailover.toml as it is written: one struct a table, nothing optional that is not, unknown keys
 //! refused. `load` makes checked [`Settings`](super::settings::Settings) of it.
 
+use super::fence;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -19,6 +20,8 @@ pub struct File {
     pub nodes: Vec<Node>,
     #[serde(default, rename = "link")]
     pub links: Vec<Spanned<Link>>,
+    #[serde(default, rename = "fence")]
+    pub fences: Vec<Spanned<fence::Written>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -47,6 +50,7 @@ pub struct Safety {
     pub last_link: Option<Silence>,
     pub on_lost: Option<Lost>,
     pub guard_bound: Option<Spanned<String>>,
+    pub fence_delay: Option<Spanned<String>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]

@@ -1,6 +1,7 @@
 //! From the text of hafailover.toml to checked settings. Every refusal says where, what and how to
 //! mend it.
 
+use super::fence;
 use super::file::{self, File, PerNode};
 use super::settings::{Link, LinkKind, Node, Settings, UdpTo};
 use crate::core::name::{LINKS_MAX, LinkId, NODES_MAX, NodeId};
@@ -60,7 +61,13 @@ pub fn parse(text: &str, name: &str, hostname: &str) -> Result<Settings, ConfigE
     let timing = source.timing(&file.timing)?;
     let links = source.links(&file, &nodes)?;
     let safety = source.safety(&file.safety, &timing)?;
-    let fingerprint = fingerprint(&cluster, &nodes, &links, &timing, &safety);
+    let fence_delay = source.duration(&file.safety.fence_delay, fence::DELAY)?;
+    let fences =
+        fence::fences(&file.fences, &nodes).map_err(|(span, what)| source.at(span, &what))?;
+    let mut agreed = agreed(&cluster, &nodes, &links, &timing, &safety);
+    if !fences.is_empty() {
+        agreed += &format!(" {fence_delay:?} {fences:?}");
+    }
     let links = links[usize::from(me.0)].clone();
     Ok(Settings {
         cluster,
@@ -71,9 +78,11 @@ pub fn parse(text: &str, name: &str, hostname: &str) -> Result<Settings, ConfigE
         silence_chosen: file.safety.silence.is_some(),
         guard_chosen: file.safety.guard_bound.is_some(),
         safety,
+        fence_delay,
+        fences,
         keys: file.cluster.keys.unwrap_or_else(|| "/etc/hafailover/keys".into()),
         state: file.cluster.state.unwrap_or_else(|| "/var/lib/hafailover/state".into()),
-        fingerprint,
+        fingerprint: fingerprint(&agreed),
     })
 }
 
@@ -431,18 +440,21 @@ pub fn show(d: Duration) -> String {
 
 /// Of all settings that must agree between the nodes, in their parsed form: comments and order of
 /// keys do not matter.
-fn fingerprint(
+fn agreed(
     cluster: &str,
     nodes: &[Node],
     links: &[Vec<Link>],
     timing: &Timing,
     safety: &Safety,
-) -> u64 {
+) -> String {
     let links = match links.iter().all(|of_one| *of_one == links[0]) {
         true => format!("{:?}", links[0]),
         false => format!("{links:?}"),
     };
-    let text = format!("{cluster:?} {nodes:?} {links} {timing:?} {safety:?}");
+    format!("{cluster:?} {nodes:?} {links} {timing:?} {safety:?}")
+}
+
+fn fingerprint(text: &str) -> u64 {
     let digest = Sha256::digest(text.as_bytes());
     u64::from_be_bytes(digest[..8].try_into().expect("a digest is longer"))
 }

@@ -2,6 +2,7 @@
 //! (`settings`), and the groups found in systemd's unit directories (`target`).
 
 pub mod accepted;
+pub mod fence;
 pub mod file;
 pub mod generator;
 pub mod identity;

@@ -2,9 +2,11 @@
 //! relations hold.
 
 use crate::core::name::{LinkId, NodeId};
-use crate::core::policy::{GroupPolicy, Policy, Safety, Timing};
+use crate::core::policy::{FencePolicy, Fences, GroupPolicy, OnSilence, Policy, Safety, Timing};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -14,6 +16,8 @@ pub struct Settings {
     pub links: Vec<Link>,
     pub timing: Timing,
     pub safety: Safety,
+    pub fence_delay: Duration,
+    pub fences: Vec<Fence>,
     /// `silence =` stands in the file; groups with storage ask for it.
     pub silence_chosen: bool,
     /// `guard-bound =` stands in the file.
@@ -29,6 +33,31 @@ pub struct Settings {
 pub struct Node {
     pub id: NodeId,
     pub name: String,
+}
+
+/// One `[[fence]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fence {
+    pub node: NodeId,
+    pub policy: FencePolicy,
+    pub how: FenceHow,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FenceHow {
+    /// A program of the package fence-agents, run by hafailover-fence@.service.
+    Agent {
+        agent: PathBuf,
+        options: BTreeMap<String, String>,
+        /// A file with more of them, for root alone.
+        secrets: Option<PathBuf>,
+        /// It must say itself that the node is off.
+        confirm: bool,
+        /// Then the node is switched on again.
+        on_again: bool,
+    },
+    /// A template of the administrator's own; another one tries whether it would work.
+    Unit { unit: String, check: Option<String> },
 }
 
 /// One `[[link]]`.
@@ -116,6 +145,22 @@ impl Settings {
         cables
     }
 
+    pub fn fences(&self) -> Fences {
+        super::fence::policies(self.fence_delay, &self.fences)
+    }
+
+    pub fn fence(&self, node: NodeId) -> Option<&Fence> {
+        self.fences.iter().find(|f| f.node == node)
+    }
+
+    /// Whether every other node is fenced before anything is taken from it, so that silence alone
+    /// decides nothing.
+    pub fn all_fenced(&self) -> bool {
+        let fenced =
+            |n: &Node| self.fence(n.id).is_some_and(|f| f.policy.failed == OnSilence::Hold);
+        self.nodes.iter().all(fenced)
+    }
+
     /// What the core runs by.
     pub fn policy(
         &self,
@@ -129,6 +174,7 @@ impl Settings {
             cables: self.cables(|one, other| one == other),
             timing: self.timing.clone(),
             safety: self.safety.clone(),
+            fences: self.fences(),
             fingerprint: self.fingerprint,
             groups: groups.into_iter().collect(),
         }

@@ -142,7 +142,7 @@ impl Found {
 /// A group with storage needs a choice that no default may make.
 pub fn unchosen(target: &Target, settings: &Settings) -> Option<String> {
     let mount = target.hard.iter().find(|u| u.ends_with(".mount"));
-    let mount = mount.filter(|_| !settings.silence_chosen)?;
+    let mount = mount.filter(|_| !settings.silence_chosen && !settings.all_fenced())?;
     Some(format!(
         "{}: {} holds a file system, {mount}, and nothing but links tells whether the other node \
          is dead: in [safety] of hafailover.toml write silence = \"hold\" (a person decides after \

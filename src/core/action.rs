@@ -3,7 +3,7 @@
 
 use super::evidence::Proof;
 use super::heartbeat::Heartbeat;
-use super::name::{Epoch, GroupName, LinkId};
+use super::name::{Epoch, GroupName, LinkId, NodeId};
 use super::record::Record;
 use super::say::Saying;
 use super::time::Instant;
@@ -30,6 +30,14 @@ pub enum Action {
     Observe { group: GroupName },
     /// Announce the group's addresses again (they run here, and somebody else had them too).
     Announce { group: GroupName },
+    /// Make sure that the node is off, and read that back; then
+    /// [`Event::Fenced`](super::Event::Fenced). Nothing may begin once `valid_until` is over.
+    Fence { node: NodeId, id: u64, valid_until: Instant },
+    /// The node is heard: end what [`Action::Fence`] began, if that is still possible.
+    FenceEnd { node: NodeId },
+    /// Ask the fence for the node's state, changing nothing; then
+    /// [`Event::FenceTried`](super::Event::FenceTried).
+    FenceCheck { node: NodeId, id: u64 },
     /// Tell people: one journal entry.
     Say(Saying),
     /// An answer to [`Event::Asked`](super::Event::Asked).

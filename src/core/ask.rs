@@ -39,6 +39,10 @@ pub(super) enum Wants {
     Cleared { group: GroupName, wish: Epoch },
     /// The groups that waited for a word about this node run somewhere.
     Taken { node: NodeId, groups: Vec<GroupName> },
+    /// That fence has ended.
+    Fenced { node: NodeId, id: u64 },
+    /// That drill of a fence has ended.
+    Drilled { node: NodeId, id: u64 },
 }
 
 impl Core {
@@ -55,6 +59,9 @@ impl Core {
                 Command::Clear { group } => self.ask_clear(now, &group),
                 Command::Adopt { group } => self.ask_adopt(&group),
                 Command::ConfirmDown { node } => self.ask_confirm(now, node, &by),
+                Command::Fence { node } => self.ask_fence(now, node),
+                Command::FenceCheck { node } => self.ask_fence_check(node),
+                Command::ClearFence { node } => self.ask_clear_fence(node),
             }
         };
         match result {
@@ -86,6 +93,9 @@ impl Core {
             Command::Clear { group } => format!("clear {group}"),
             Command::Adopt { group } => format!("adopt {group}"),
             Command::ConfirmDown { node } => format!("confirm-down {}", self.node_name(*node)),
+            Command::Fence { node } => format!("fence {}", self.node_name(*node)),
+            Command::FenceCheck { node } => format!("fence {} --check", self.node_name(*node)),
+            Command::ClearFence { node } => format!("clear --fence {}", self.node_name(*node)),
         }
     }
 
@@ -274,6 +284,9 @@ impl Core {
                     self.groups.get(group).map(budget).unwrap_or_default()
                 }
                 Wants::Empty { .. } | Wants::Taken { .. } => most,
+                Wants::Fenced { node, .. } | Wants::Drilled { node, .. } => {
+                    self.policy.fences.nodes.get(node).map(|f| f.timeout * 2).unwrap_or_default()
+                }
             }
     }
 

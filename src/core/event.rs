@@ -24,6 +24,10 @@ pub enum Event {
     /// The answer to [`Action::Stop`](super::Action::Stop). `Ok`: every member is stopped and the
     /// kernel agrees.
     Stopped { group: GroupName, job: u64, result: Result<(), StopError> },
+    /// The answer to [`Action::Fence`](super::Action::Fence). `Ok`: off was read back.
+    Fenced { node: NodeId, id: u64, result: Result<(), String> },
+    /// The answer to [`Action::FenceCheck`](super::Action::FenceCheck): the state, in words.
+    FenceTried { node: NodeId, id: u64, result: Result<String, String> },
     /// A heartbeat under our own name that is not ours, and where it came from.
     Double { heartbeat: Box<Heartbeat>, address: String },
     /// A job on a member or target that is not ours.
@@ -168,6 +172,18 @@ pub enum Command {
         group: GroupName,
     },
     ConfirmDown {
+        node: NodeId,
+    },
+    /// Power it off now, or cut it from the storage.
+    Fence {
+        node: NodeId,
+    },
+    /// Try whether that would work.
+    FenceCheck {
+        node: NodeId,
+    },
+    /// The fence was mended: believe it again.
+    ClearFence {
         node: NodeId,
     },
 }

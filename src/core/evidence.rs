@@ -2,6 +2,7 @@
 //! (hafailover-protocol(7), "Evidence"). Pure: what is known goes in, a verdict with its words
 //! comes out.
 
+use super::fence;
 use super::heartbeat::{GroupReport, Held, Phase, Unfit};
 use super::name::{Epoch, GroupName, NodeId};
 use super::peer::Peer;
@@ -211,6 +212,9 @@ fn silent(world: &World, group: &GroupName, id: NodeId) -> Result<Evidence, Miss
     }
     let confirm = format!("if {name} is surely off: hafailover confirm-down {name}");
     let barred = |words: String| Err(Missing::Barred(format!("{words}; {confirm}")));
+    if let Some(verdict) = fence::verdict(world, id) {
+        return verdict.or_else(barred);
+    }
     let links = peer.links_at_silence(world.policy.timing.deadtime).len();
     if let Some(words) = world.no_silence(id) {
         return barred(words);
@@ -281,6 +285,9 @@ fn unseen(world: &World, id: NodeId) -> Result<Evidence, Missing> {
     }
     let confirm = format!("if {name} is surely off: hafailover confirm-down {name}");
     let barred = |words: String| Err(Missing::Barred(format!("{words}; {confirm}")));
+    if let Some(verdict) = fence::verdict(world, id) {
+        return verdict.or_else(barred);
+    }
     if let Some(words) = world.no_silence(id) {
         return barred(words);
     }

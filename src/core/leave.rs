@@ -108,6 +108,7 @@ impl Core {
         let fixed = policy.nodes == self.policy.nodes && policy.links.len() == self.links.len();
         assert!(fixed, "the daemon starts anew for other nodes or links");
         self.policy = policy;
+        self.set_fences();
         self.beat.now = true;
         self.touch_all();
         self.say(Saying::new(What::Reloaded, "the settings were read again"));

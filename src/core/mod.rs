@@ -13,6 +13,8 @@ mod detector;
 mod double;
 mod event;
 mod evidence;
+mod fence;
+mod fencer;
 mod group;
 mod guard;
 mod hear;
@@ -45,6 +47,7 @@ pub use guard::{Guard, Lost};
 use ask::Asked;
 use detector::{Lived, Pulse};
 use double::Double;
+use fence::Fence;
 use group::Group;
 use heartbeat::{Held, Phase, Unfit};
 use name::{BootId, GroupName, LinkId, NodeId, Session};
@@ -80,6 +83,7 @@ pub struct Core {
     pulse: Pulse,
     peers: BTreeMap<NodeId, Peer>,
     groups: BTreeMap<GroupName, Group>,
+    fences: BTreeMap<NodeId, Fence>,
     links: Vec<Link>,
     /// Since when some link has been usable; `initdead` counts from then.
     usable_since: Option<Instant>,
@@ -163,6 +167,7 @@ impl Core {
             pulse: Pulse::default(),
             peers: others.map(|n| (n, Peer::default())).collect(),
             groups: groups.collect(),
+            fences: BTreeMap::new(),
             links: policy.links.iter().map(link).collect(),
             usable_since: None,
             starting: true,
@@ -192,6 +197,7 @@ impl Core {
             policy,
         };
         core.store.record.wishes.standby.resize(core.policy.nodes.len(), Default::default());
+        core.set_fences();
         core.say(Saying::new(What::DaemonStarted, "started"));
         if amnesiac {
             let words = "there is no state file: nothing is taken until every node was heard";
@@ -225,6 +231,8 @@ impl Core {
             Event::Observed { group, seen } => self.observed(now, &group, seen),
             Event::Started { group, job, result } => self.started(now, &group, job, result),
             Event::Stopped { group, job, result } => self.stopped(now, &group, job, result),
+            Event::Fenced { node, id, result } => self.fenced(now, node, id, result),
+            Event::FenceTried { node, id, result } => self.drilled(now, node, id, result),
             Event::ByHand { group, unit, verb } => self.by_hand(&group, &unit, verb),
             Event::Asked { request, by, command } => self.ask(now, request, by, command),
             Event::Cables { cables } => self.recabled(cables),
@@ -247,6 +255,7 @@ impl Core {
         self.judge_double(now);
         self.judge_start(now);
         self.judge_disk(now);
+        self.judge_fences(now);
         while let Some(group) = self.touched.pop_first() {
             self.step(now, &group);
         }
@@ -271,6 +280,8 @@ impl Core {
             policy: &self.policy,
             peers: &self.peers,
             groups: &self.groups,
+            fences: &self.fences,
+            boot: self.boot,
             wishes: &self.store.record.wishes,
             jeopardy: &self.store.record.jeopardy,
             ill: self.ill(),
@@ -377,6 +388,7 @@ impl Core {
         for peer in self.peers.values_mut() {
             peer.forgive(lived);
         }
+        self.fences.values_mut().for_each(Fence::stalled);
         self.doubt = Some(Doubt { woke: now, lived });
         for name in self.groups.keys() {
             self.out.push(Action::Observe { group: name.clone() });

@@ -49,6 +49,8 @@ impl Core {
             Wants::Running { group } => self.adopted(&world, group),
             Wants::Cleared { group, wish } => self.cleared(&world, group, *wish),
             Wants::Taken { node, groups } => self.taken(&world, *node, groups),
+            Wants::Fenced { node, id } => self.fence_step(*node, *id),
+            Wants::Drilled { node, id } => self.drill_step(*node, *id),
         }
     }
 

@@ -98,6 +98,14 @@ fn decide_idle(world: &World, name: &GroupName) -> Decision {
     if barred.is_empty() { Decision::Claim } else { Decision::Wait(barred) }
 }
 
+/// Whether this node would claim the group, were it not for this peer of which nothing is known.
+pub fn waits_for(world: &World, name: &GroupName, peer: NodeId) -> bool {
+    let ours = world.choice(name) == Some(world.me) && !world.doubting;
+    let free = world.heard_holder(name).is_none() && rival(world, name).is_none();
+    let barred = || evidence::against(world, name, peer, None);
+    ours && free && matches!(barred(), Err(Missing::Barred(_)))
+}
+
 /// A heard peer that claims the group and does not hold it yet.
 fn rival(world: &World, name: &GroupName) -> Option<(NodeId, Epoch)> {
     let claims = world.others().filter(|p| world.heard(*p)).filter_map(|p| {

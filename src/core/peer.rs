@@ -308,6 +308,11 @@ impl Peer {
         self.session
     }
 
+    /// The life of its machine in which its accepted life runs.
+    pub fn boot(&self) -> Option<BootId> {
+        self.boot
+    }
+
     pub fn sign(&self) -> Option<Instant> {
         self.sign
     }

@@ -19,6 +19,7 @@ pub struct Policy {
     pub cables: Vec<LinkId>,
     pub timing: Timing,
     pub safety: Safety,
+    pub fences: Fences,
     /// Of all settings that must agree between nodes.
     pub fingerprint: u64,
     pub groups: BTreeMap<GroupName, GroupPolicy>,
@@ -79,6 +80,7 @@ impl Policy {
                 on_lost: OnLost::Leave,
                 guard_bound: ms(0),
             },
+            fences: Fences::default(),
             fingerprint: 1,
             groups: BTreeMap::new(),
         }
@@ -108,6 +110,39 @@ pub struct Safety {
     /// The guard chain's stated bound, from the daemon's last sign of life to verified stopped
     /// or reset.
     pub guard_bound: Duration,
+}
+
+/// How silent nodes are made sure to be off.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Fences {
+    /// Who has less to lose waits for so long, so that of two that lost each other one wins.
+    pub delay: Duration,
+    pub nodes: BTreeMap<NodeId, FencePolicy>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct FencePolicy {
+    pub kind: FenceKind,
+    /// What does it, for people: `fence_ipmilan`, `my-fence@.service`.
+    pub by: String,
+    /// So many are made by themselves; then a person is waited for.
+    pub attempts: u32,
+    /// One of them ends within so long.
+    pub timeout: Duration,
+    /// After the last attempt: is silence then taken for proof, as it would be without a fence?
+    pub failed: OnSilence,
+    /// How often it is tried whether it would work; `None`: that cannot be tried.
+    pub drill: Option<Duration>,
+}
+
+/// What a fence does to a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FenceKind {
+    /// Its power is off: it cannot answer any more.
+    Power,
+    /// It is cut from the storage, and may go on otherwise.
+    Storage,
 }
 
 /// Whether silence proves enough to take over.

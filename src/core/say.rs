@@ -180,6 +180,20 @@ sayings! {
     StandbyOff, "standby-off", Notice;
     MaintenanceOn, "maintenance-on", Warning;
     MaintenanceOff, "maintenance-off", Notice;
+    /// A silent node is being fenced.
+    Fencing, "fencing", Error;
+    /// A fence ended well: the node is off, or cut from the storage.
+    Fenced, "fenced", Error;
+    /// An attempt to fence a node failed.
+    FenceFailed, "fence-failed", Error;
+    /// No attempt is left: a person is waited for.
+    FenceGivenUp, "fence-given-up", Critical;
+    /// A node answers in the life in which it was said to be off.
+    FenceLied, "fence-lied", Critical;
+    /// The fence was tried and would work.
+    FenceDrillPassed, "fence-drill-passed", Notice;
+    /// The fence was tried and would fail.
+    FenceDrillFailed, "fence-drill-failed", Error;
     /// Our own loop stalled; silence is counted anew.
     Stalled, "stalled", Error;
     /// The state file cannot be written; nothing new is taken.

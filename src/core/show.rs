@@ -21,6 +21,7 @@ impl Core {
             links: self.policy.links.clone(),
             groups: self.groups.keys().map(|name| self.group_view(&world, name)).collect(),
             maintenance: world.wishes.maintenance.value,
+            fences: self.fence_views(&world),
             warnings: self.warnings(&world, &disarmed),
             disarmed,
         }
@@ -64,6 +65,9 @@ impl Core {
         let mut words = Vec::new();
         for id in world.others() {
             let name = world.name(id);
+            if self.fence_is_ready(world, id) {
+                continue;
+            }
             if safety.silence == OnSilence::Hold {
                 words.push(format!(
                     "the silence of {name} is not acted on (silence = \"hold\"): a takeover after \
@@ -103,6 +107,7 @@ impl Core {
         if self.store.slow {
             words.push("the disk of the state file does not answer: nothing new is taken".into());
         }
+        words.extend(self.fence_warnings(world));
         words.extend(self.double_words(world.now));
         if !self.store.record.known {
             words.push(

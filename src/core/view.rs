@@ -14,6 +14,8 @@ pub struct View {
     pub links: Vec<String>,
     pub groups: Vec<GroupView>,
     pub maintenance: bool,
+    #[serde(default)]
+    pub fences: Vec<FenceView>,
     /// The silence of a peer would not be acted on, and why; empty: armed.
     pub disarmed: Vec<String>,
     /// Everything a person should look at, one sentence each, with what to do.
@@ -75,6 +77,21 @@ pub enum Presence {
     Late,
     Silent,
     Unseen,
+}
+
+/// How a node would be made sure to be off.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FenceView {
+    pub node: NodeId,
+    pub by: String,
+    pub power: bool,
+    /// In words; empty: nothing is under way and nothing is wrong.
+    pub state: String,
+    /// A person is waited for.
+    pub failed: bool,
+    /// How long ago it was last tried, and what came of it.
+    pub proven: Option<Duration>,
+    pub drill: Option<Result<String, String>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,9 +4,10 @@
 use super::Terminate;
 use super::bar::Bar;
 use super::detector::Lived;
+use super::fence::Fence;
 use super::group::Group;
 use super::heartbeat::{GroupWish, Held, NodeWishes, Register, Release, Unfit};
-use super::name::{Epoch, GroupName, NodeId};
+use super::name::{BootId, Epoch, GroupName, NodeId};
 use super::peer::Peer;
 use super::policy::{OnSilence, Policy};
 use super::record::Record;
@@ -21,6 +22,9 @@ pub struct World<'a> {
     pub policy: &'a Policy,
     pub peers: &'a BTreeMap<NodeId, Peer>,
     pub groups: &'a BTreeMap<GroupName, Group>,
+    pub fences: &'a BTreeMap<NodeId, Fence>,
+    /// The life of this machine.
+    pub boot: BootId,
     pub wishes: &'a NodeWishes,
     pub jeopardy: &'a BTreeSet<NodeId>,
     /// Why this node takes nothing at all just now.

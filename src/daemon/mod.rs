@@ -11,6 +11,7 @@
 
 mod burst;
 pub mod control;
+mod fences;
 mod parts;
 pub mod setup;
 
@@ -146,6 +147,7 @@ impl Daemon {
             keeper: Keeper::spawn(accepted::FILE, log.clone())?,
             log,
             journal,
+            fences: fences::Fences::of(&setup),
             systemd,
         };
         parts.perform(actions);
@@ -407,6 +409,7 @@ impl Daemon {
         let relink = old.links != now.links;
         self.parts.codec.rekey(new.keys.clone());
         self.parts.systemd.manage(new.managed());
+        self.parts.fences = fences::Fences::of(&new);
         self.setup = new;
         if relink {
             self.parts.links = Vec::new();

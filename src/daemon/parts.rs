@@ -1,6 +1,7 @@
 //! The hands of one daemon: carries out what the core asks, and makes facts of what they report.
 
 use super::burst::Burst;
+use super::fences::Fences;
 use super::setup::Setup;
 use crate::core::heartbeat::Heartbeat;
 use crate::core::name::{GroupName, LinkId, NodeId};
@@ -32,6 +33,7 @@ pub struct Parts {
     pub journal: Journal,
     pub notify: Notify,
     pub systemd: Systemd,
+    pub fences: Fences,
     pub store: StoreHandle,
     pub keeper: Keeper,
     pub codec: Codec,
@@ -116,6 +118,11 @@ impl Parts {
                 Action::Adopt { group, epoch } => self.systemd.adopt(group, epoch),
                 Action::Observe { group } => self.systemd.observe(group),
                 Action::Announce { group } => self.systemd.announce(group),
+                Action::Fence { node, id, valid_until } => {
+                    self.fences.fence(&self.systemd, node, id, valid_until);
+                }
+                Action::FenceEnd { node } => self.fences.end(&self.systemd, node),
+                Action::FenceCheck { node, id } => self.fences.check(&self.systemd, node, id),
                 Action::Say(saying) => self.say(&saying),
                 Action::Answer { request, reply } => self.answer(request, reply),
                 Action::Exit => self.exit = true,

@@ -209,8 +209,22 @@ pub fn text(saying: &Saying, names: &Names) -> String {
         What::CarrierBack => format!("Carrier for {group} is back"),
         What::GuardStops => "The guard stops the groups".to_string(),
         What::GuardDone => "The guard is done".to_string(),
+        what => of_fence(what, &peer),
     };
     format!("{what}: {why}")
+}
+
+fn of_fence(what: What, peer: &str) -> String {
+    match what {
+        What::Fencing => format!("{peer} is being fenced"),
+        What::Fenced => format!("{peer} is fenced"),
+        What::FenceFailed => format!("{peer} is not fenced"),
+        What::FenceGivenUp => format!("{peer} cannot be fenced"),
+        What::FenceLied => format!("The fence of {peer} lied"),
+        What::FenceDrillPassed => format!("A fence of {peer} would work"),
+        What::FenceDrillFailed => format!("A fence of {peer} would fail"),
+        what => what.key().to_string(),
+    }
 }
 
 #[cfg(test)]
@@ -237,6 +251,15 @@ mod tests {
         }
         journal.flush(Duration::from_secs(5));
         assert_eq!(journal.waiting.load(Ordering::Relaxed), 0);
+    }
+
+    /// The compiler does not see it where a match is in two parts.
+    #[test]
+    fn every_kind_has_a_sentence() {
+        for what in What::ALL {
+            let text = text(&Saying::new(*what, "so"), &Names::default());
+            assert_ne!(text, format!("{}: so", what.key()));
+        }
     }
 
     #[test]

@@ -91,6 +91,22 @@ type Case = (fn(&Root), i32, &'static [&'static str]);
 const CASES: &[Case] = &[
     (
         |r| {
+            let fence = "[[fence]]\nnode = \"n2\"\nkind = \"power\"\nagent = \"fence_nowhere\"\n\
+                         secrets = \"/etc/hafailover/secret\"\nconfirm = \"none\"\n";
+            r.file("etc/hafailover/secret", "password=geheim\n");
+            r.file("etc/hafailover/hafailover.toml", &format!("{GOOD}{SILENCE}{fence}"));
+        },
+        1,
+        &[
+            "fence_nowhere is not there",
+            "chmod 600",
+            "n1 has no [[fence]]",
+            "nobody reads back",
+            "1s deadtime + 5s fence-delay + at most 60s timeout",
+        ],
+    ),
+    (
+        |r| {
             let more = "[[link]]\ntype = \"udp\"\ninterface = \"eth1\"\nport = 695\n";
             r.file("etc/hafailover/hafailover.toml", &format!("{GOOD}{more}{SILENCE}"));
         },

@@ -2,6 +2,7 @@
 
 mod accepted;
 mod check;
+mod fence;
 mod gates;
 mod props;
 

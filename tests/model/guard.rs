@@ -50,6 +50,16 @@ impl Step<'_> {
         self.guard_speaks(n);
     }
 
+    pub fn guard_ends(&mut self, n: usize) {
+        let node = Arc::make_mut(&mut self.state.nodes[n]);
+        node.guard = None;
+        node.settle(node.anchor);
+        // It leaves what it could not stop (on-lost = "leave"), and nobody speaks for it.
+        if node.units.iter().any(|units| units.closed.is_some()) {
+            self.state.ghost.absent |= 1 << n;
+        }
+    }
+
     pub fn guard_stops(&mut self, n: usize) {
         self.note(n, || "its guard has stopped the group".into());
         let now = self.state.now;

@@ -4,6 +4,7 @@
 
 mod canon;
 mod fault;
+mod fence;
 mod guard;
 mod mend;
 mod search;

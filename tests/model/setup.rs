@@ -5,7 +5,10 @@ use crate::step::Step;
 use crate::watch::Ghost;
 use crate::world::{Cluster, MS, Node, State, What};
 use hafailover::core::name::{GroupName, NodeId};
-use hafailover::core::policy::{Failback, GroupPolicy, OnLost, OnSilence, Policy, Safety, Timing};
+use hafailover::core::policy::{
+    Failback, FenceKind, FencePolicy, Fences, GroupPolicy, OnLost, OnSilence, Policy, Safety,
+    Timing,
+};
 use hafailover::core::time::Duration;
 use std::sync::Arc;
 
@@ -28,6 +31,8 @@ pub struct Plan {
     pub warm: bool,
     /// How many milliseconds lie between the starts of the nodes.
     pub apart: u64,
+    /// Every node has an honest fence.
+    pub fenced: bool,
     /// Faults happen between any two events, not only where something is decided.
     pub dense: bool,
     /// The kinds of the first fault, of the second, and so on.
@@ -45,11 +50,13 @@ const TWO: Plan = Plan {
     strays: false,
     warm: false,
     apart: 0,
+    fenced: false,
     dense: false,
     faults: &[],
 };
 
 const WARM: Plan = Plan { warm: true, apart: 35, ..TWO };
+const FENCED: Plan = Plan { fenced: true, ..WARM };
 const THREE: Plan = Plan { nodes: 3, links: 1, ..TWO };
 const THREE_WARM: Plan = Plan { warm: true, apart: 35, ..THREE };
 const PAIR: Plan = Plan { groups: 2, ..TWO };
@@ -88,6 +95,8 @@ pub fn plans(deep: bool) -> Vec<Plan> {
         plan("two groups, a crash, then", PAIR_WARM, &[CRASH, CUT]),
         plan("two groups from the start", PAIR, &[CRASH | CUT | JOB]),
         plan("two groups, a move, then", PAIR_WARM, &[MOVE, CRASH | STUCK]),
+        plan("fenced, any fault", FENCED, &[ALL]),
+        plan("fenced, a cut, then", FENCED, &[CUT, CRASH | FREEZE]),
     ];
     if deep {
         plans = vec![
@@ -114,6 +123,7 @@ pub fn plans(deep: bool) -> Vec<Plan> {
             plan("three nodes, two groups, any", Plan { groups: 2, ..THREE_WARM }, &[ALL]),
             plan("any two, three nodes", THREE_WARM, &[ALL, ALL]),
             plan("any two from the start", TWO, &[ALL, ALL]),
+            plan("fenced, any two", FENCED, &[ALL, ALL]),
             plan("any three", WARM, &[ALL, ALL, ALL]),
         ];
     }
@@ -121,6 +131,21 @@ pub fn plans(deep: bool) -> Vec<Plan> {
 }
 
 impl Plan {
+    fn fences(&self) -> Fences {
+        let ms = Duration::from_millis;
+        let fence = FencePolicy {
+            kind: FenceKind::Power,
+            by: "fence".into(),
+            attempts: 2,
+            timeout: ms(1000),
+            failed: OnSilence::Hold,
+            drill: None,
+        };
+        let all = (0..self.nodes).filter(|_| self.fenced);
+        let nodes = all.map(|n| (NodeId(n as u8), fence.clone())).collect();
+        Fences { delay: ms(300), nodes }
+    }
+
     pub fn cluster(&self) -> Cluster {
         let ms = Duration::from_millis;
         let nodes = (0..self.nodes).map(|n| NodeId(n as u8));
@@ -158,6 +183,7 @@ impl Plan {
                 on_lost: OnLost::Leave,
                 guard_bound: ms(2000),
             },
+            fences: self.fences(),
             fingerprint: 1,
             groups: groups.clone().collect(),
         };

@@ -39,6 +39,8 @@ situations! {
     FreezeBeforeStart "(k) freeze between the last check and the start",
     LateFrames "(l) frames of an earlier life after a takeover",
     MondayTuesday "(m) one link dead since Monday, power loss on Tuesday",
+    Fenced "a node is fenced",
+    StartFenced "a start on a fence",
     BothRun "(n) both nodes start with the group running",
 }
 
@@ -72,6 +74,7 @@ pub fn said(state: &State, n: usize, saying: &Saying) {
                 reach(Situation::OneWayOwner);
             }
         }
+        Said::GroupStarted if saying.evidence.contains("Fenced") => reach(Situation::StartFenced),
         Said::GroupClaimed => {
             let owner = state.owners(0).into_iter().find(|o| *o != n);
             let ways = |from, to| (0..2).any(|l| state.cut & crate::world::way(l, from, to) == 0);

@@ -135,18 +135,13 @@ impl<'a> Step<'a> {
             {
                 self.job_ends(n, group, work, end);
             }
+            What::Fence { boot: of_boot, life, of, id } if of_boot == boot => {
+                self.fence_acts(n, of, id, life == alive);
+            }
             What::Boot { life } if life == alive => self.boot(n),
             What::GuardBegins { life, stops } if life == alive => self.guard_begins(n, stops),
             What::GuardStops { life } if life == alive => self.guard_stops(n),
-            What::GuardEnds { life } if life == alive => {
-                let node = Arc::make_mut(&mut self.state.nodes[n]);
-                node.guard = None;
-                node.settle(node.anchor);
-                // It leaves what it could not stop (on-lost = "leave"), and nobody speaks for it.
-                if node.units.iter().any(|units| units.closed.is_some()) {
-                    self.state.ghost.absent |= 1 << n;
-                }
-            }
+            What::GuardEnds { life } if life == alive => self.guard_ends(n),
             _ => {}
         }
     }
@@ -389,8 +384,13 @@ impl<'a> Step<'a> {
                 }
                 self.note(n, || format!("answers {reply:?}"));
             }
-            Action::Announce { .. } | Action::Prove { .. } | Action::Send { .. } | Action::Exit => {
-            }
+            Action::Fence { node, id, .. } => self.order_fence(n, usize::from(node.0), id),
+            Action::FenceEnd { node } => self.end_fence(n, node),
+            Action::Announce { .. }
+            | Action::Prove { .. }
+            | Action::Send { .. }
+            | Action::FenceCheck { .. }
+            | Action::Exit => {}
         }
     }
 

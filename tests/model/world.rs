@@ -108,6 +108,7 @@ pub enum What {
     GuardBegins { life: u16, stops: Option<u64> },
     GuardStops { life: u16 },
     GuardEnds { life: u16 },
+    Fence { boot: u16, life: u16, of: usize, id: u64 },
     Thaw,
     Heal { mask: u64 },
 }

@@ -5,7 +5,10 @@
 pub mod world;
 
 use hafailover::core::name::{GroupName, LinkId, NodeId};
-use hafailover::core::policy::{Failback, GroupPolicy, OnLost, OnSilence, Policy, Safety, Timing};
+use hafailover::core::policy::{
+    Failback, FenceKind, FencePolicy, Fences, GroupPolicy, OnLost, OnSilence, Policy, Safety,
+    Timing,
+};
 use hafailover::core::time::Duration;
 use hafailover::core::{Command, Event, Hand, Terminate};
 use std::collections::BTreeMap;
@@ -78,6 +81,7 @@ pub struct Setup {
     cables: Vec<LinkId>,
     timing: Timing,
     safety: Safety,
+    fences: Fences,
     groups: BTreeMap<GroupName, GroupPolicy>,
 }
 
@@ -104,6 +108,7 @@ impl Default for Setup {
                 on_lost: OnLost::Leave,
                 guard_bound: ms(10_000),
             },
+            fences: Fences { delay: ms(5000), ..Fences::default() },
             groups: BTreeMap::new(),
         }
     }
@@ -129,6 +134,7 @@ impl Setup {
                 (self.safety.silence, self.safety.unseen) = (silence(what), silence(what));
             }
             ["last-link", what] => self.safety.last_link = silence(what),
+            ["fence", n, rest @ ..] => self.fence(n, rest),
             ["on-lost", "reboot"] => self.safety.on_lost = OnLost::Reboot,
             ["group", name, rest @ ..] => {
                 let nodes = rest.iter().filter(|w| w.starts_with('n') && !w.contains('='));
@@ -156,6 +162,22 @@ impl Setup {
         true
     }
 
+    fn fence(&mut self, n: &str, words: &[&str]) {
+        let kind = match words.contains(&"storage") {
+            true => FenceKind::Storage,
+            false => FenceKind::Power,
+        };
+        let drill = words.iter().find_map(|w| w.strip_prefix("drill=")).map(duration);
+        let failed = match words.contains(&"then-silence") {
+            true => OnSilence::Takeover,
+            false => OnSilence::Hold,
+        };
+        let (by, timeout) = (format!("fence_{n}"), Duration::from_secs(20));
+        let policy = FencePolicy { kind, by, attempts: 2, timeout, failed, drill };
+        let node = NodeId(n[1..].parse::<u8>().expect("n<number>") - 1);
+        self.fences.nodes.insert(node, policy);
+    }
+
     pub fn policies(&self) -> Vec<Policy> {
         let policy = |n: usize| Policy {
             me: NodeId(n as u8),
@@ -165,6 +187,7 @@ impl Setup {
             cables: self.cables.clone(),
             timing: self.timing.clone(),
             safety: self.safety.clone(),
+            fences: self.fences.clone(),
             fingerprint: 1,
             groups: self.groups.clone(),
         };
@@ -203,6 +226,7 @@ pub fn command(world: &mut World, words: &[&str]) {
         ["flood", n, of, count] => {
             world.flood(world.node(n), world.node(of), count.parse().expect("a number"));
         }
+        ["agent", n, what] => world.set_agent(n, what),
         ["start-fails", n, g, what] => set(world, n, g, |u| u.start_fails = *what == "yes"),
         ["start-dies", n, g, what] => set(world, n, g, |u| u.start_dies = *what == "yes"),
         ["stop-lost", n, g, what] => set(world, n, g, |u| u.stop_lost = *what == "yes"),
@@ -268,6 +292,9 @@ fn asked(world: &World, words: &[&str]) -> Command {
         ["retry", g] => Command::Retry { group: group(g) },
         ["clear", g] => Command::Clear { group: group(g) },
         ["adopt", g] => Command::Adopt { group: group(g) },
+        ["fence", n] => Command::Fence { node: world.id(n) },
+        ["fence-check", n] => Command::FenceCheck { node: world.id(n) },
+        ["clear-fence", n] => Command::ClearFence { node: world.id(n) },
         ["confirm-down", n] => Command::ConfirmDown { node: world.id(n) },
         other => panic!("no such request: {other:?}"),
     }

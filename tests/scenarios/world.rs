@@ -1,6 +1,11 @@
 //! A small world for scenarios: nodes with the real core, links that can be cut, a systemd and a
 //! disk that do what the script says. Deterministic; time is virtual.
 
+// By its path, because the tests of the commands use this file too.
+#[path = "fences.rs"]
+mod fences;
+
+use fences::Agent;
 use hafailover::core::heartbeat::Heartbeat;
 use hafailover::core::name::{BootId, Epoch, GroupName, LinkId, NodeId, Session};
 use hafailover::core::policy::{GroupPolicy, Policy};
@@ -36,6 +41,7 @@ pub struct World {
     queue: BTreeMap<(Instant, u64), (usize, u64, Event)>,
     count: u64,
     two: BTreeSet<GroupName>,
+    agents: BTreeMap<usize, Agent>,
 }
 
 /// One machine. `life` grows with every daemon, so that answers to a dead one are dropped.
@@ -107,6 +113,7 @@ impl World {
             queue: BTreeMap::new(),
             count: 0,
             two: BTreeSet::new(),
+            agents: BTreeMap::new(),
         }
     }
 
@@ -269,6 +276,9 @@ impl World {
                 let Some(result) = self.finish_stop(n, &group, job) else { return };
                 Event::Stopped { group, job, result }
             }
+            Event::Fenced { node, id, result: Ok(()) } => {
+                Event::Fenced { node, id, result: self.switch_off(usize::from(node.0)) }
+            }
             event => event,
         };
         let now = self.now;
@@ -351,6 +361,9 @@ impl World {
                 Action::Adopt { group, epoch } => {
                     self.nodes[n].units.entry(group).or_default().token = Some(epoch);
                 }
+                Action::Fence { node, id, valid_until } => self.fence(n, node, id, valid_until),
+                Action::FenceEnd { node } => self.end_fence(n, node),
+                Action::FenceCheck { node, id } => self.try_fence(n, node, id),
                 Action::Observe { group } => self.observe(n, &group),
                 Action::Announce { group } => self.note(n, &format!("announces {group}")),
                 Action::Say(saying) => {

@@ -1,6 +1,7 @@
 //! `hafailover check`: everything the daemon relies on, looked at without touching anything. What
 //! systemd and a running daemon know is asked of them; below another root there are only files.
 
+mod fence;
 mod host;
 mod line;
 mod live;
@@ -123,6 +124,7 @@ fn look(root: &Path, host: &str, findings: &mut Findings) {
     }
     let names: Vec<GroupName> = found.targets.iter().map(|t| t.name.clone()).collect();
     links(root, &settings, &names, findings);
+    fence::look(root, &settings, findings);
     let daemon = view.as_ref().map(|(_, daemon)| daemon);
     let real_time = host::look(root, daemon, findings);
     timing(&settings, real_time, findings);
@@ -162,7 +164,8 @@ fn timing(settings: &Settings, real_time: bool, findings: &mut Findings) {
             show(CRASH_RECOVERY)
         ));
     }
-    if safety.silence == OnSilence::Takeover && timing.deadtime <= GUARD_HEARD {
+    let by_silence = safety.silence == OnSilence::Takeover && !settings.all_fenced();
+    if by_silence && timing.deadtime <= GUARD_HEARD {
         findings.note(format!(
             "deadtime {} is not longer than it takes until the guard of a lost daemon is heard \
              (about {}): a peer may take over before, and for up to {} = guard-bound both may hold \

@@ -3,6 +3,7 @@
 
 mod awake;
 pub mod bus;
+mod fence;
 mod group;
 mod hand;
 mod look;
@@ -11,6 +12,7 @@ mod read;
 mod signals;
 mod unit;
 
+pub use fence::Run as FenceRun;
 pub use group::Managed;
 pub use unit::address_of;
 
@@ -45,11 +47,34 @@ pub struct Systemd(mpsc::Sender<Ask>);
 #[derive(Debug)]
 enum Ask {
     Manage(BTreeMap<GroupName, Managed>),
-    Start { group: GroupName, epoch: Epoch, job: u64, valid_until: Instant },
-    Stop { group: GroupName, job: u64 },
-    Adopt { group: GroupName, epoch: Epoch },
-    Observe { group: GroupName },
-    Announce { group: GroupName },
+    Start {
+        group: GroupName,
+        epoch: Epoch,
+        job: u64,
+        valid_until: Instant,
+    },
+    Stop {
+        group: GroupName,
+        job: u64,
+    },
+    Adopt {
+        group: GroupName,
+        epoch: Epoch,
+    },
+    Observe {
+        group: GroupName,
+    },
+    Announce {
+        group: GroupName,
+    },
+    /// Without a time until which it may begin: a drill.
+    Fence {
+        run: FenceRun,
+        valid_until: Option<Instant>,
+    },
+    FenceEnd {
+        unit: String,
+    },
     OwnJob(oneshot::Sender<Terminate>),
     Pulse(Pulse),
     KeepAwake(bool),
@@ -292,6 +317,8 @@ fn take(shared: &Rc<Shared>, ask: Ask) {
                 }
             });
         }
+        Ask::Fence { run, valid_until } => fence::start(shared, run, valid_until),
+        Ask::FenceEnd { unit } => fence::end(shared, unit),
         Ask::OwnJob(answer) => {
             let mine = shared.clone();
             tokio::task::spawn_local(async move { own_job(&mine, answer).await });

@@ -312,8 +312,8 @@ impl World {
             }
             let word = evidence.get(m).cloned().unwrap_or_default();
             // It took it when this node was silent: the wrong word is that one.
-            let taken = self.rules.proof[m][g].get(n).is_some_and(|w| by_silence(w));
-            if by_silence(&word) || taken {
+            let taken = self.rules.proof[m][g].get(n).is_some_and(|w| self.excused(m, n, w));
+            if self.excused(n, m, &word) || taken {
                 self.rules.two[g] = true;
                 self.check_yielded(m, n, g);
             } else {

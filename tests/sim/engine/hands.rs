@@ -62,6 +62,9 @@ impl World {
                     self.later(after, Next::Look { node: n, life, group: g });
                 }
                 Action::Announce { .. } | Action::Prove { .. } => {}
+                Action::Fence { node, id, .. } => self.order_fence(n, node, id),
+                Action::FenceEnd { node } => self.end_fence(n, node),
+                Action::FenceCheck { node, id } => self.try_fence(n, node, id),
                 Action::Say(saying) => self.said(n, &saying),
                 Action::Answer { request, reply } => self.answered(n, request, reply),
                 Action::Exit => {
@@ -251,6 +254,10 @@ impl World {
             What::ClaimWithdrawn => "claim withdrawn",
             What::PeerDeaf => "peer deaf",
             What::OwnerYields => "owner yielded",
+            What::FenceFailed => "fence failed",
+            What::FenceGivenUp => "fence given up",
+            What::FenceLied => "fence found lying",
+            What::FenceDrillFailed => "fence drill failed",
             What::StateFailed => "state file cannot be written",
             What::GroupPhase if saying.reason.contains("without a running member") => {
                 "token without members"
@@ -274,6 +281,7 @@ impl World {
             ("=Silent", "start by Silent"),
             ("=Unseen", "start by Unseen"),
             ("=Operator", "start by Operator"),
+            ("=Fenced", "start by Fenced"),
         ] {
             if evidence.contains(word) {
                 self.cover.hit(row);

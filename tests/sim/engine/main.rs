@@ -6,6 +6,7 @@ mod checks;
 mod clock;
 mod cover;
 mod disk;
+mod fences;
 mod guard;
 mod hands;
 mod jobs;

@@ -18,6 +18,15 @@ impl World {
         let group = self.options.groups[g].name.clone();
         let node = NodeId(self.rng.below(self.nodes.len()) as u8);
         let on = self.rng.chance(400);
+        if self.options.fences.is_some() && self.rng.chance(120) {
+            let node = NodeId(self.rng.below(self.nodes.len()) as u8);
+            let command = match self.rng.below(4) {
+                0 => Command::Fence { node },
+                1 => Command::FenceCheck { node },
+                _ => Command::ClearFence { node },
+            };
+            return self.ask(n, command);
+        }
         let to = if self.rng.chance(500) { Some(node) } else { None };
         let command = match self.rng.below(12) {
             0..=2 => Command::Move { group, to },
@@ -40,6 +49,9 @@ impl World {
         daemon.requests += 1;
         let request = daemon.requests;
         self.rules.asked.insert((n, request), self.t);
+        if let Command::ClearFence { node } = &command {
+            self.rules.tries[n][usize::from(node.0)] = (None, 0);
+        }
         self.rules.commanded.push((n, self.t, command.clone()));
         self.note(n, &format!("OPERATOR {command:?}"));
         let event = Event::Asked { request, by: "root".into(), command };

@@ -2,7 +2,10 @@
 
 use crate::rng::{MS, Rng};
 use hafailover::core::name::{GroupName, LinkId, NodeId};
-use hafailover::core::policy::{Failback, GroupPolicy, OnLost, OnSilence, Policy, Safety, Timing};
+use hafailover::core::policy::{
+    Failback, FenceKind, FencePolicy, Fences, GroupPolicy, OnLost, OnSilence, Policy, Safety,
+    Timing,
+};
 use hafailover::core::time::Duration;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -31,6 +34,26 @@ pub struct Options {
     pub upgrade: bool,
     /// Files change while the daemons run.
     pub edits: bool,
+    pub fences: Option<FenceOptions>,
+}
+
+/// Every node has a fence.
+#[derive(Clone, Debug)]
+pub struct FenceOptions {
+    pub delay: Duration,
+    pub attempts: u32,
+    pub failed: OnSilence,
+    pub drill: Option<Duration>,
+    pub agents: Agents,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Agents {
+    Honest,
+    /// Some fail, some hang, some do it and say that they did not.
+    Flaky,
+    /// They say that they did it.
+    Lying,
 }
 
 #[derive(Clone, Debug)]
@@ -151,6 +174,7 @@ impl Options {
             safety_phase: rng.ms(6000, 20_000),
             upgrade: false,
             edits: false,
+            fences: None,
         };
         options.draw_more();
         options.quicken_lines();
@@ -171,6 +195,7 @@ impl Options {
                 self.links.push(LinkOptions { baud: Some(115_200), loss, twice, slow, ends });
             }
         }
+        self.fences = fences(self.seed, &self.links);
     }
 
     /// Whether the link leads from one to the other.
@@ -202,6 +227,7 @@ impl Options {
             cables: Vec::new(),
             timing: self.timing.clone(),
             safety: self.safety.clone(),
+            fences: self.fences(),
             fingerprint: 1,
             groups: self.groups.iter().map(group).collect(),
         }
@@ -210,6 +236,20 @@ impl Options {
     fn lines(&self) -> BTreeMap<LinkId, (NodeId, NodeId)> {
         let links = self.links.iter().enumerate();
         links.filter_map(|(l, link)| Some((LinkId(l as u8), link.ends?))).collect()
+    }
+
+    fn fences(&self) -> Fences {
+        let Some(fences) = &self.fences else { return Fences::default() };
+        let policy = FencePolicy {
+            kind: FenceKind::Power,
+            by: "fence".into(),
+            attempts: fences.attempts,
+            timeout: Duration::from_secs(2),
+            failed: fences.failed,
+            drill: fences.drill,
+        };
+        let nodes = (0..self.nodes).map(|n| (NodeId(n as u8), policy.clone())).collect();
+        Fences { delay: fences.delay, nodes }
     }
 
     pub fn deadtime(&self) -> u64 {
@@ -241,6 +281,23 @@ fn links(rng: &mut Rng, nodes: usize) -> Vec<LinkOptions> {
         ends: None,
     };
     (0..count).map(|n| link(n, rng)).collect()
+}
+
+/// Drawn apart from all else, so that a seed without fences is what it was.
+fn fences(seed: u64, links: &[LinkOptions]) -> Option<FenceOptions> {
+    // Alone, a line that is too slow for its heartbeats is hearing and deaf in turns.
+    if matches!(links, [LinkOptions { baud: Some(..57_600), .. }]) {
+        return None;
+    }
+    let mut rng = Rng::new(seed ^ 0xFE4C_E000);
+    let ms = Duration::from_millis;
+    rng.chance(350).then(|| FenceOptions {
+        delay: ms(rng.range(600, 1800)),
+        attempts: rng.range(1, 4) as u32,
+        failed: if rng.chance(300) { OnSilence::Takeover } else { OnSilence::Hold },
+        drill: rng.chance(300).then(|| ms(2000)),
+        agents: rng.pick(&[Agents::Honest, Agents::Honest, Agents::Flaky, Agents::Lying]),
+    })
 }
 
 fn group(rng: &mut Rng, nodes: usize, n: usize) -> GroupOptions {
@@ -293,6 +350,9 @@ impl fmt::Display for Options {
             "  silence {:?}, unseen {:?}, last-link {:?}, on-lost {:?}, drift {:?} ppm",
             s.silence, s.unseen, s.last_link, s.on_lost, self.drift
         )?;
+        if let Some(fences) = &self.fences {
+            writeln!(f, "  {fences:?}")?;
+        }
         for (n, link) in self.links.iter().enumerate() {
             writeln!(f, "  link{n}: {link:?}")?;
         }

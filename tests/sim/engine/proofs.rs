@@ -22,6 +22,7 @@ impl World {
                 "Silent" => self.wrong_silence(n, m, g),
                 "Unseen" => self.wrong_unseen(n, m),
                 "Operator" => self.wrong_word(n, m),
+                "Fenced" => self.wrong_fence(n, m),
                 other => Some(format!("no evidence ({other:?})")),
             };
             if let Some(why) = wrong {
@@ -91,6 +92,9 @@ impl World {
         if near < deadtime * 17 / 20 {
             return Some(format!("heard {} ms of its own time ago", near / 1_000_000));
         }
+        if self.fence_stands(n, m) {
+            return Some("there is a fence for it".into());
+        }
         if safety.silence == OnSilence::Hold {
             return Some("silence = \"hold\"".into());
         }
@@ -135,7 +139,7 @@ impl World {
     }
 
     /// Rules for silence of both kinds: what others hear, and the majority.
-    fn no_silence(&self, n: usize, m: usize) -> Option<String> {
+    pub fn no_silence(&self, n: usize, m: usize) -> Option<String> {
         let deadtime = self.options.deadtime();
         let mut alive = 1;
         for k in (0..self.nodes.len()).filter(|k| *k != n && *k != m) {
@@ -159,6 +163,9 @@ impl World {
         let safety = &self.options.safety;
         if self.silent_for(n, m).is_some() {
             return Some("it was heard".into());
+        }
+        if self.fence_stands(n, m) {
+            return Some("there is a fence for it".into());
         }
         if safety.unseen == OnSilence::Hold {
             return Some("unseen = \"hold\"".into());

@@ -1,5 +1,6 @@
 //! What somebody who sees everything remembers, to judge by: contacts, promises, starts, releases.
 
+use crate::fences::Proof;
 use crate::options::Options;
 use hafailover::core::Command;
 use hafailover::core::heartbeat::{GroupReport, Heartbeat};
@@ -52,6 +53,12 @@ pub struct Rules {
     pub unchanged: BTreeSet<usize>,
     /// By node and link: the second, and the frames sent in it.
     pub frames: BTreeMap<(usize, usize), (u64, u32)>,
+    /// Agents under way, by who sent them and to whom.
+    pub fencing: BTreeMap<(usize, usize), (u64, Proof)>,
+    /// The last that said it ended well.
+    pub fenced: Vec<Vec<Option<Proof>>>,
+    /// How often since it was last heard at that time.
+    pub tries: Vec<Vec<(Option<u64>, u32)>>,
 }
 
 /// What one node has of another, as the wire brought it.
@@ -112,12 +119,16 @@ impl Rules {
             two: vec![false; g],
             unchanged: BTreeSet::new(),
             frames: BTreeMap::new(),
+            fencing: BTreeMap::new(),
+            fenced: vec![vec![None; n]; n],
+            tries: vec![vec![(None, 0); n]; n],
         }
     }
 
     pub fn daemon_began(&mut self, n: usize) {
         self.phase[n].fill('U');
         self.contact[n].fill(Contact::default());
+        self.tries[n].fill((None, 0));
     }
 
     pub fn daemon_ended(&mut self, n: usize) {

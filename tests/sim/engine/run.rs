@@ -214,7 +214,11 @@ fn death(world: &mut World) {
     world.power_off(n, 1_000_000 * MS);
     let to = world.t + 2 * deadtime;
     world.run(to);
-    if world.options.safety.silence == OnSilence::Hold {
+    let fence = world.options.fences.as_ref().map(|f| f.delay.as_nanos() as u64 * 2 + 1500 * MS);
+    let to = world.t + fence.unwrap_or_default();
+    world.run(to);
+    let held = fence.is_none() && world.options.safety.silence == OnSilence::Hold;
+    if held || (0..world.nodes.len()).any(|m| m != n && world.fence_failed(m, n)) {
         for m in (0..world.nodes.len()).filter(|m| *m != n) {
             world.ask(m, Command::ConfirmDown { node: NodeId(n as u8) });
         }

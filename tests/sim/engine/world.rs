@@ -2,6 +2,7 @@
 
 use crate::clock::Clock;
 use crate::cover::Cover;
+use crate::fences::Ordered;
 use crate::net::Net;
 use crate::node::{Daemon, Node};
 use crate::options::Options;
@@ -54,6 +55,7 @@ pub enum Next {
     Off { node: usize, boot: u64 },
     Tuesday { node: usize },
     Carrier { node: usize, boot: u64, group: usize },
+    Fence { node: usize, boot: u64, fence: Ordered },
     Fault,
     Ask,
     Edit,
@@ -75,6 +77,7 @@ impl Next {
             | Next::Gone { node, .. }
             | Next::Daemon { node, .. }
             | Next::Guard { node, .. }
+            | Next::Fence { node, .. }
             | Next::Carrier { node, .. } => Some(*node),
             Next::Thaw { .. }
             | Next::Power { .. }
@@ -207,6 +210,7 @@ impl World {
             Next::Off { .. } => {}
             Next::Tuesday { node } => self.tuesday(node),
             Next::Carrier { node, boot, group } => self.carrier_back(node, boot, group),
+            Next::Fence { node, boot, fence } => self.fence_acts(node, boot, fence),
             Next::Fault => self.background(),
             Next::Ask => self.operator(),
             Next::Edit => self.edit(),
