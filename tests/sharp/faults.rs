@@ -380,4 +380,72 @@ pub const FAULTS: &[Fault] = &[
         "let value = «r.u8()? & 1 != 0»;",
         "r.u8()? == 1",
     ),
+    fault(
+        "believes a fence that failed",
+        "src/core/fencer.rs",
+        "match «end» {\n            Ok(()) => {\n                self.fence_mut",
+        "Ok::<(), String>(())",
+    ),
+    fault(
+        "believes a fence though the peer has answered since",
+        "src/core/fence.rs",
+        "let since = «world.peer(id).sign() < Some(run.began)»;",
+        "true",
+    ),
+    fault(
+        "counts on a fence from before its own stall",
+        "src/core/fence.rs",
+        "since && «!run.stale» && !lied",
+        "true",
+    ),
+    fault(
+        "asks a fence that has lied",
+        "src/core/fence.rs",
+        "if «record.lied» {\n        return Some",
+        "false",
+    ),
+    fault(
+        "fences before its turn",
+        "src/core/fence.rs",
+        "+ back + «world.policy.fences.delay * turn»",
+        "Duration::ZERO",
+    ),
+    fault(
+        "fences one that left and held nothing",
+        "src/core/fence.rs",
+        "if «peer.mood.leaving && peer.reported()» && !peer.reports",
+        "false",
+    ),
+    fault(
+        "fences one that restarts",
+        "src/core/fence.rs",
+        "let back = «peer.mood.restarting.unwrap_or(going)»;",
+        "Duration::ZERO",
+    ),
+    fault(
+        "fences without end",
+        "src/core/fence.rs",
+        "(«record.tries >= policy.attempts» && !running)",
+        "false",
+    ),
+    fault(
+        "fences before the attempt is on disk",
+        "src/core/fencer.rs",
+        "if «store.record.fences.get(&id) == store.durable.fences.get(&id)» {",
+        "true",
+    ),
+    fault(
+        "fences one that another node still hears",
+        "src/core/fence.rs",
+        "if let Some(q) = «world.others().find(hears)» {\n        return Some(format!(\"{} still",
+        "None::<NodeId>",
+    ),
+    fault(
+        "takes silence where there is a fence",
+        "src/core/evidence.rs",
+        "if let Some(verdict) = «fence::verdict(world, id)» {\n\
+         \x20       return verdict.or_else(barred);\n    }\n\
+         \x20   let links =",
+        "None::<Result<Evidence, String>>",
+    ),
 ];
