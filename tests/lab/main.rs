@@ -6,6 +6,7 @@ mod borders;
 mod cluster;
 mod double;
 mod facts;
+mod fences;
 mod hands;
 mod harness;
 mod identity;
@@ -144,7 +145,11 @@ const ON_NEWER: &[&str] = &[
 
 /// What the recipes run is on the nodes of the first release only: one root file system for all.
 fn more(suite: &str) -> &'static str {
-    if suite == harness::rootfs::suite() { recipes::PACKAGES } else { "" }
+    match suite {
+        _ if suite == harness::rootfs::suite() => recipes::PACKAGES,
+        _ if suite.ends_with(harness::rootfs::WITH_AGENTS) => harness::rootfs::OF_AGENTS,
+        _ => "",
+    }
 }
 
 /// The lab itself first, then what systemd does, then what the program does; last the newer one.
@@ -174,6 +179,9 @@ fn all() -> Vec<Told> {
         story: *story,
     };
     let mut all: Vec<Told> = every.map(told).collect();
+    let fenced = fences::ALL.iter().map(|story| told((2, story)));
+    let suite = format!("{own}{}", harness::rootfs::WITH_AGENTS);
+    all.extend(fenced.map(|told| Told { suite: suite.clone(), ..told }));
     if own != NEWER {
         for name in ON_NEWER {
             let same = all.iter().find(|t| t.name == *name).expect("a story of that name");

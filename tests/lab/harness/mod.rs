@@ -2,6 +2,7 @@
 //! networks, a null-modem line, a shared disk, a client. Everything carries this process's number
 //! in its name and goes away with the [`Lab`], also after a panic or Ctrl-C.
 
+pub mod bmc;
 pub mod client;
 pub mod net;
 pub mod node;

@@ -6,6 +6,14 @@ use std::process::Command;
 
 const CACHE: &str = "/var/cache/hafailover-lab";
 const PACKAGES: &str = "systemd,systemd-sysv,dbus,iproute2,procps,samba,e2fsprogs,psmisc,nftables";
+/// The end of a suite's name: with agents to fence nodes.
+pub const WITH_AGENTS: &str = "+fence";
+/// What fence_ipmilan runs by. fence-agents itself is unpacked, and not installed: it depends on
+/// the libraries of all its hundred agents.
+pub const OF_AGENTS: &str = "python3,python3-pexpect,python3-pycurl,ipmitool";
+const AGENTS: &str = "cd \"$1/tmp\" && APT_CONFIG=\"$MMDEBSTRAP_APT_CONFIG\" \
+                      apt-get download -q fence-agents && \
+                      dpkg-deb -x fence-agents_*.deb \"$1\" && rm fence-agents_*.deb";
 /// Started by the distribution, of no use here; Samba is started by the group.
 const UNWANTED: &str = "samba-ad-dc smbd nmbd apt-daily.timer apt-daily-upgrade.timer \
                         dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap nftables \
@@ -31,6 +39,10 @@ pub fn suite() -> String {
 /// A directory with the base system and these packages more, for use as the lowest layer. `None`:
 /// it cannot be built here.
 pub fn base(suite: &str, more: &str) -> Option<PathBuf> {
+    let (release, hook) = match suite.strip_suffix(WITH_AGENTS) {
+        Some(release) => (release, AGENTS),
+        None => (suite, "true"),
+    };
     let name = format!("{suite}-{:08x}", recipe(more));
     let dir = Path::new(CACHE).join(name);
     if dir.join("etc/os-release").exists() {
@@ -43,7 +55,8 @@ pub fn base(suite: &str, more: &str) -> Option<PathBuf> {
     let mut built = Command::new("sh");
     built.arg("-ec").arg(format!(
         "mkdir -p {CACHE}; exec 9>{CACHE}/lock; flock 9; test ! -e {1}/etc/os-release || exit 0; \
-         rm -rf {0}; mmdebstrap -q --variant=minbase --include={PACKAGES},{more} {suite} {0}; \
+         rm -rf {0}; mmdebstrap -q --variant=minbase --include={PACKAGES},{more} \
+         --customize-hook='{hook}' {release} {0}; \
          rm -f {0}/etc/machine-id; mkdir -p {0}/var/log/journal; \
          for unit in {UNWANTED}; do \
          systemctl -q --root={0} disable $unit >/dev/null 2>&1 || true; done; \
