@@ -200,8 +200,12 @@ pub fn needed(world: &World, id: NodeId) -> bool {
 /// Whether its silence has lasted for this node's turn, so that of two that lost each other one
 /// fences first: at once who has more, later who has less, last who has nothing either.
 pub fn is_due(world: &World, id: NodeId) -> bool {
+    world.peer(id).silent_for(world.lived).is_none_or(|silent| silent >= turn(world, id))
+}
+
+/// How long its silence must last for that.
+fn turn(world: &World, id: NodeId) -> Duration {
     let peer = world.peer(id);
-    let Some(silent) = peer.silent_for(world.lived) else { return true };
     let mine = world.groups.values().filter(|g| g.held() == Held::Yes).count();
     let theirs = peer.reports.values().filter(|r| r.held != Held::No).count();
     let first = mine > theirs || (mine == theirs && world.me < id);
@@ -212,5 +216,39 @@ pub fn is_due(world: &World, id: NodeId) -> bool {
     };
     let going = if peer.mood.leaving { world.policy.timing.restart_bound } else { Duration::ZERO };
     let back = peer.mood.restarting.unwrap_or(going);
-    silent >= world.policy.timing.deadtime + back + world.policy.fences.delay * turn
+    world.policy.timing.deadtime + back + world.policy.fences.delay * turn
+}
+
+/// For `explain`: how far the fencing of a node is that is not heard, and what it waits for.
+pub fn explain(world: &World, id: NodeId) -> Option<String> {
+    let policy = world.policy.fences.nodes.get(&id)?;
+    let fence = world.fences.get(&id).filter(|_| !world.heard(id))?;
+    let (name, by) = (world.name(id), &policy.by);
+    let age = |at: Instant| world.now.since(at).as_secs_f64();
+    let tries = world.record.fences.get(&id).map_or(0, |r| r.tries);
+    let attempt = format!("attempt {tries} of {}", policy.attempts);
+    Some(match &fence.state {
+        State::Ordered => format!("{name} is to be fenced by {by}: {attempt} is written down"),
+        State::Running(run) => {
+            format!("{name} is being fenced by {by} for {:.1} s, {attempt}", age(run.began))
+        }
+        State::Done(_, at) if proves(world, id) => {
+            format!("{name} was fenced by {by} {:.1} s ago", age(*at))
+        }
+        _ => match barred(world, id, policy) {
+            Some(why) => format!("{name} is not fenced: {why}"),
+            None if !needed(world, id) => {
+                format!("{name} is not fenced: no group hangs on it here")
+            }
+            None => {
+                let silent = world.silence_of(id).unwrap_or_default();
+                let rest = fence.again.map(|at| at.since(world.now)).unwrap_or_default();
+                let left = rest.max(turn(world, id).saturating_sub(silent)).as_secs_f64();
+                let failed = fence.last.as_ref().and_then(|end| end.result.as_ref().err());
+                let failed = failed.map(|why| format!(", {attempt} failed: {why}"));
+                let failed = failed.unwrap_or_default();
+                format!("{name} will be fenced by {by} in {left:.1} s{failed}")
+            }
+        },
+    })
 }

@@ -2,6 +2,7 @@
 //! same function's words; there is no second opinion.
 
 use super::evidence::{self, Evidence, Missing};
+use super::fence;
 use super::group::Group;
 use super::heartbeat::{Held, Phase};
 use super::name::{Epoch, GroupName, NodeId};
@@ -284,6 +285,7 @@ pub fn explain(world: &World, name: &GroupName) -> Vec<String> {
         None => lines.push("no node may run it now".into()),
     }
     lines.extend(standing(world, name));
+    lines.extend(world.others().filter_map(|peer| fence::explain(world, peer)));
     if group.phase() == Phase::Stopped {
         let claim = group.claim.as_ref().map(|c| c.epoch);
         for peer in world.others() {
