@@ -215,15 +215,17 @@ fn by_unit(fence: &Written, unit: &Spanned<String>) -> Result<FenceHow, Wrong> {
     if let Some(span) = of_agents.into_iter().flatten().next() {
         return Err((span, "options and secrets go with agent; a unit has its own".into()));
     }
-    if fence.confirm.is_some() || fence.after.is_some() {
-        let what = "confirm and after go with agent: the unit must end well only when the node is \
-                    off, and may switch it on again";
+    if fence.after.is_some() {
+        return Err((unit.span(), "after goes with agent; a unit may do that itself".into()));
+    }
+    let confirm = fence.confirm == Some(Confirm::Status);
+    if confirm && fence.check_unit.is_none() {
+        let what = "confirm = \"status\" needs check-unit = \"NAME@.service\", which exits with 3 \
+                    when the node is off";
         return Err((unit.span(), what.into()));
     }
-    Ok(FenceHow::Unit {
-        unit: template(unit)?,
-        check: fence.check_unit.as_ref().map(template).transpose()?,
-    })
+    let check = fence.check_unit.as_ref().map(template).transpose()?;
+    Ok(FenceHow::Unit { unit: template(unit)?, check, confirm })
 }
 
 fn template(unit: &Spanned<String>) -> Result<String, Wrong> {

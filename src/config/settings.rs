@@ -57,7 +57,12 @@ pub enum FenceHow {
         on_again: bool,
     },
     /// A template of the administrator's own; another one tries whether it would work.
-    Unit { unit: String, check: Option<String> },
+    Unit {
+        unit: String,
+        check: Option<String>,
+        /// The other must say that the node is off.
+        confirm: bool,
+    },
 }
 
 /// One `[[link]]`.

@@ -22,6 +22,8 @@ struct Units {
     name: String,
     off: String,
     check: Option<String>,
+    /// What says after it that the node is off.
+    confirm: Option<String>,
     limit: Duration,
 }
 
@@ -30,19 +32,22 @@ impl Fences {
         let nodes = &setup.settings.nodes;
         let units = setup.settings.fences.iter().map(|fence| {
             let name = nodes[usize::from(fence.node.0)].name.clone();
-            let (off, check) = match &fence.how {
-                FenceHow::Agent { .. } => (OFF, Some(CHECK)),
-                FenceHow::Unit { unit, check } => (unit.as_str(), check.as_deref()),
+            // An agent is asked by the unit that runs it.
+            let (off, check, confirm) = match &fence.how {
+                FenceHow::Agent { .. } => (OFF, Some(CHECK), false),
+                FenceHow::Unit { unit, check, confirm } => (&**unit, check.as_deref(), *confirm),
             };
             let (off, check) = (instance(off, &name), check.map(|c| instance(c, &name)));
-            (fence.node, Units { name, off, check, limit: fence.policy.timeout })
+            let (confirm, limit) = (check.clone().filter(|_| confirm), fence.policy.timeout);
+            (fence.node, Units { name, off, check, confirm, limit })
         });
         Fences(units.collect())
     }
 
     pub fn fence(&self, systemd: &Systemd, node: NodeId, id: u64, valid_until: Instant) {
         if let Some(units) = self.0.get(&node) {
-            systemd.fence(units.run(node, id, units.off.clone()), valid_until);
+            let run = units.run(node, id, units.off.clone());
+            systemd.fence(FenceRun { confirm: units.confirm.clone(), ..run }, valid_until);
         }
     }
 
@@ -63,6 +68,6 @@ impl Fences {
 
 impl Units {
     fn run(&self, node: NodeId, id: u64, unit: String) -> FenceRun {
-        FenceRun { node, name: self.name.clone(), id, unit, limit: self.limit }
+        FenceRun { node, name: self.name.clone(), id, unit, confirm: None, limit: self.limit }
     }
 }

@@ -63,11 +63,17 @@ fn one(root: &Path, settings: &Settings, fence: &Fence, findings: &mut Findings)
                 ));
             }
         }
-        FenceHow::Unit { unit, check } => {
+        FenceHow::Unit { unit, check, confirm } => {
             for unit in [Some(unit), check.as_ref()].into_iter().flatten() {
                 if !matches!(UnitText::load(root, unit), Ok(Some(_))) {
                     findings.error(format!("the fence of {name}: there is no {unit}"));
                 }
+            }
+            if check.is_some() && !confirm {
+                findings.warn(format!(
+                    "the fence of {name} has no confirm = \"status\": {unit} alone says that it \
+                     is off"
+                ));
             }
             if check.is_none() {
                 findings.warn(format!(

@@ -25,6 +25,8 @@ pub struct Run {
     pub name: String,
     pub id: u64,
     pub unit: String,
+    /// The unit that must then say that the node is off.
+    pub confirm: Option<String>,
     pub limit: Duration,
 }
 
@@ -71,9 +73,26 @@ pub fn end(shared: &Rc<Shared>, unit: String) {
 async fn off(shared: &Shared, run: &Run, valid_until: Instant) -> Result<(), String> {
     let word = fence::order(&run.name, valid_until);
     word.map_err(|e| format!("/run/hafailover/fence: {e}"))?;
-    match follow(shared, run, Some(valid_until)).await? {
-        0 => Ok(()),
-        status => Err(fence::words(&run.unit, status)),
+    let end = clock::now() + run.limit;
+    match (follow(shared, run, Some(valid_until)).await?, &run.confirm) {
+        (0, None) => Ok(()),
+        (0, Some(unit)) => {
+            let asked = Run { unit: unit.clone(), confirm: None, ..run.clone() };
+            read_back(shared, &asked, end).await
+        }
+        (status, _) => Err(fence::words(&run.unit, status)),
+    }
+}
+
+/// Until it says that the node is off.
+async fn read_back(shared: &Shared, run: &Run, end: Instant) -> Result<(), String> {
+    loop {
+        match follow(shared, run, None).await? {
+            0 if clock::now() < end => tokio::time::sleep(ASK_AGAIN).await,
+            0 => return Err(format!("{} still says that the node is on", run.unit)),
+            status if status == i32::from(fence::IS_OFF) => return Ok(()),
+            status => return Err(fence::words(&run.unit, status)),
+        }
     }
 }
 
