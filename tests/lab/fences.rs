@@ -2,6 +2,7 @@
 //! the node. One that does not answer, one that lies, and an agent that hangs.
 
 use crate::cluster::{Cluster, PATIENCE};
+use crate::fence_faults::{one_wrote, writes};
 use crate::harness::bmc::{Bmc, PASSWORD, USER};
 use crate::harness::net::Lan;
 use crate::harness::wait;
@@ -21,7 +22,7 @@ pub const ALL: &[(&str, Story)] = &[
 /// An agent, its retries, and a busy machine.
 const LONG: Duration = Duration::from_secs(120);
 
-fn one(n: usize, agent: &str) -> String {
+pub fn one(n: usize, agent: &str) -> String {
     format!(
         "[[fence]]\nnode = \"n{}\"\nkind = \"power\"\nagent = \"{agent}\"\nattempts = 2\n\
          timeout = \"20s\"\nsecrets = \"/etc/hafailover/fence\"\n\
@@ -31,10 +32,17 @@ fn one(n: usize, agent: &str) -> String {
     )
 }
 
+pub fn start(c: &mut Cluster, agents: [&str; 2]) {
+    begin(c, &[one(0, agents[0]), one(1, agents[1])].concat());
+}
+
+pub fn begin(c: &mut Cluster, fences: &str) {
+    begin_with(c, "12s", fences);
+}
+
 /// Nothing but fences can make a takeover.
-fn start(c: &mut Cluster, agents: [&str; 2]) {
-    let fences = [one(0, agents[0]), one(1, agents[1])].concat();
-    let safety = format!("[safety]\nsilence = \"hold\"\nfence-delay = \"12s\"\n{fences}");
+pub fn begin_with(c: &mut Cluster, delay: &str, fences: &str) {
+    let safety = format!("[safety]\nsilence = \"hold\"\nfence-delay = \"{delay}\"\n{fences}");
     c.configure(&safety);
     for n in 0..2 {
         let node = c.lab.node(n);
@@ -43,11 +51,20 @@ fn start(c: &mut Cluster, agents: [&str; 2]) {
     }
     (0..2).for_each(|n| c.start(n));
     c.runs_on(0);
+    writes(c, 0);
 }
 
-const IPMI: [&str; 2] = ["fence_ipmilan", "fence_ipmilan"];
+/// A program of the story's own on every node.
+pub fn with_agent(c: &Cluster, name: &str, script: &str) {
+    for node in &c.lab.nodes {
+        node.write(&format!("/usr/local/sbin/{name}"), script);
+        node.must(&format!("chmod 755 /usr/local/sbin/{name}"));
+    }
+}
 
-fn cut_all(c: &Cluster) {
+pub const IPMI: [&str; 2] = ["fence_ipmilan", "fence_ipmilan"];
+
+pub fn cut_all(c: &Cluster) {
     c.lab.line.cut();
     c.lab.net.cut(0, Lan::Heartbeat);
 }
@@ -57,19 +74,19 @@ fn heal_all(c: &Cluster) {
     c.lab.line.heal();
 }
 
-fn long(c: &Cluster, n: usize, what: &str) {
+pub fn long(c: &Cluster, n: usize, what: &str) {
     let node = c.lab.node(n);
     wait(&format!("{what} on n{}", n + 1), LONG, || (node.told(what) > 0).then_some(()));
 }
 
 /// The node has really stopped: nothing of it runs any more.
-fn ends(c: &Cluster, n: usize) {
+pub fn ends(c: &Cluster, n: usize) {
     let node = &c.lab.nodes[n];
     wait(&format!("{} to be switched off", node.name), LONG, || (!node.is_up()).then_some(()));
 }
 
 /// Switched on again, it joins and takes nothing by itself.
-fn returns(c: &mut Cluster, n: usize, owner: usize) {
+pub fn returns(c: &mut Cluster, n: usize, owner: usize) {
     c.lab.kill(n);
     c.lab.boot(n);
     c.start(n);
@@ -96,6 +113,7 @@ fn power_loss(c: &mut Cluster) {
     assert_eq!(c.evidence(1), "n1=Fenced");
     c.runs_on(1);
     println!("  the client saw {:?}", client.stop().outage());
+    one_wrote(c, 1, "power loss");
     returns(c, 0, 1);
 }
 
@@ -113,6 +131,7 @@ fn all_links_cut(c: &mut Cluster) {
     assert!(c.lab.nodes[0].is_up(), "both nodes were switched off");
     c.runs_on(0);
     assert_eq!(c.lab.node(0).told("group-released"), 0, "the owner was not disturbed");
+    one_wrote(c, 0, "all links cut");
     heal_all(c);
     returns(c, 1, 0);
 }
@@ -124,7 +143,9 @@ fn frozen_owner(c: &mut Cluster) {
     long(c, 1, "group-started");
     assert_eq!(c.evidence(1), "n1=Fenced");
     assert!(!c.lab.nodes[0].is_up(), "taken over while the owner only stood still");
+    c.lab.node(0).thaw();
     c.runs_on(1);
+    one_wrote(c, 1, "owner frozen, and thawed after it");
     returns(c, 0, 1);
 }
 
@@ -149,10 +170,7 @@ fn fails(c: &mut Cluster) {
 
 fn hangs(c: &mut Cluster) {
     let _bmcs = [c.lab.bmc(0), c.lab.bmc(1)];
-    for n in 0..2 {
-        c.lab.node(n).write("/usr/local/sbin/fence_hangs", "#!/bin/sh\nsleep 1000\n");
-        c.lab.node(n).must("chmod 755 /usr/local/sbin/fence_hangs");
-    }
+    with_agent(c, "fence_hangs", "#!/bin/sh\nsleep 1000\n");
     start(c, ["/usr/local/sbin/fence_hangs", "fence_ipmilan"]);
     c.lab.kill(0);
     long(c, 1, "fence-failed");

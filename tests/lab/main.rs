@@ -6,6 +6,7 @@ mod borders;
 mod cluster;
 mod double;
 mod facts;
+mod fence_faults;
 mod fences;
 mod hands;
 mod harness;
@@ -179,7 +180,8 @@ fn all() -> Vec<Told> {
         story: *story,
     };
     let mut all: Vec<Told> = every.map(told).collect();
-    let fenced = fences::ALL.iter().map(|story| told((2, story)));
+    let fenced = [fences::ALL, fence_faults::ALL].into_iter().flatten();
+    let fenced = fenced.map(|story| told((2, story)));
     let suite = format!("{own}{}", harness::rootfs::WITH_AGENTS);
     all.extend(fenced.map(|told| Told { suite: suite.clone(), ..told }));
     if own != NEWER {
