@@ -29,6 +29,7 @@ enum Command {
     ConfirmDown(cli::confirm_down::Args),
     Fence(cli::fence::Args),
     Keygen(cli::keygen::Args),
+    Disk(cli::disk::Args),
     State(cli::state::Args),
     Reload(cli::reload::Args),
     #[command(hide = true)]
@@ -88,6 +89,7 @@ fn main() -> ExitCode {
         Command::Fence(args) => cli::fence::run(args),
         Command::FenceAgent(args) => cli::fence_agent::run(args),
         Command::Keygen(args) => cli::keygen::run(args),
+        Command::Disk(args) => cli::disk::run(args),
         Command::State(args) => cli::state::run(args),
         Command::Reload(args) => cli::reload::run(args),
         Command::Ip(args) => cli::ip::run(args),

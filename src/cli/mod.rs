@@ -10,6 +10,7 @@ pub mod clear;
 mod client;
 pub mod confirm_down;
 pub mod daemon;
+pub mod disk;
 pub mod explain;
 pub mod fence;
 pub mod fence_agent;

@@ -92,6 +92,12 @@ pub enum Link {
         /// The two nodes that the line joins; to be named where there are more.
         nodes: Option<Vec<String>>,
     },
+    Disk {
+        device: PerNode,
+        interval: Option<String>,
+        /// Of a device that is reached over the network.
+        interface: Option<PerNode>,
+    },
 }
 
 /// The same on every node, or a table with one for each.

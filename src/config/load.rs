@@ -2,24 +2,19 @@
 //! mend it.
 
 use super::fence;
-use super::file::{self, File, PerNode};
-use super::settings::{Link, LinkKind, Node, Settings, UdpTo};
+use super::file::{self, File};
+use super::link;
+use super::settings::{Link, Node, Settings};
 use crate::core::name::{LINKS_MAX, LinkId, NODES_MAX, NodeId};
 use crate::core::policy::{OnLost, OnSilence, Safety, Timing};
 use sha2::{Digest, Sha256};
-use std::net::IpAddr;
 use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 use toml::Spanned;
 
-/// heartbeat's port, ha-cluster at IANA.
-const PORT: u16 = 694;
-const BAUD: u32 = 115_200;
 /// Least time for the guard of a lost daemon to stop its groups.
 const GUARD_LEAST: Duration = Duration::from_secs(1);
-pub const BAUDS: [u32; 9] =
-    [9600, 19_200, 38_400, 57_600, 115_200, 230_400, 460_800, 500_000, 921_600];
 
 /// A refusal: `file:line:column: what`, the line itself, and a caret under it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -59,7 +54,8 @@ pub fn parse(text: &str, name: &str, hostname: &str) -> Result<Settings, ConfigE
     }
     let (nodes, me) = source.nodes(&file, hostname)?;
     let timing = source.timing(&file.timing)?;
-    let links = source.links(&file, &nodes)?;
+    let links =
+        source.links(&file, &link::Of { cluster: &cluster, nodes: &nodes, timing: &timing })?;
     let safety = source.safety(&file.safety, &timing)?;
     let fence_delay = source.duration(&file.safety.fence_delay, fence::DELAY)?;
     let fences =
@@ -225,7 +221,7 @@ impl Source<'_> {
     }
 
     /// The links of every node, by node: a device may be called otherwise on each.
-    fn links(&self, file: &File, nodes: &[Node]) -> Result<Vec<Vec<Link>>, ConfigError> {
+    fn links(&self, file: &File, of: &link::Of) -> Result<Vec<Vec<Link>>, ConfigError> {
         let end = self.text.len()..self.text.len();
         if file.links.is_empty() || file.links.len() > LINKS_MAX {
             let what = format!(
@@ -234,24 +230,17 @@ impl Source<'_> {
             );
             return Err(self.at(end, &what));
         }
-        nodes.iter().map(|node| self.links_of(node.id, file, nodes)).collect()
+        of.nodes.iter().map(|node| self.links_of(node.id, file, of)).collect()
     }
 
-    fn links_of(
-        &self,
-        node: NodeId,
-        file: &File,
-        nodes: &[Node],
-    ) -> Result<Vec<Link>, ConfigError> {
+    fn links_of(&self, node: NodeId, file: &File, of: &link::Of) -> Result<Vec<Link>, ConfigError> {
         let mut links: Vec<Link> = Vec::new();
         for (n, link) in file.links.iter().enumerate() {
-            let (name, kind) = link_kind(link.get_ref(), nodes, node)
+            let (name, kind) = link::kind(link.get_ref(), of, node)
                 .map_err(|(key, what)| self.at(self.key(link.span(), key), &what))?;
-            if let Some(other) = links.iter().find(|l| same_device(&l.kind, &kind)) {
-                let what = format!(
-                    "{name} uses what {} uses already: keep one, or give it another port",
-                    other.name
-                );
+            if let Some(other) = links.iter().find(|l| link::same_device(&l.kind, &kind)) {
+                let advice = link::apart(&kind);
+                let what = format!("{name} uses what {} uses already: {advice}", other.name);
                 return Err(self.at(link.span(), &what));
             }
             links.push(Link { id: LinkId(n as u8), name, kind });
@@ -276,139 +265,6 @@ impl Source<'_> {
         }
         table
     }
-}
-
-/// What is wrong with a link: the key, if it is one, and words.
-type Wrong = (&'static str, String);
-
-fn link_kind(link: &file::Link, nodes: &[Node], me: NodeId) -> Result<(String, LinkKind), Wrong> {
-    let whole = |what: String| ("", what);
-    match link {
-        file::Link::Serial { device, baud, nodes: named } => {
-            let baud = baud.unwrap_or(BAUD);
-            if !BAUDS.contains(&baud) {
-                let all = BAUDS.map(|b| b.to_string()).join(", ");
-                return Err(whole(format!("baud = {baud}: write one of {all}")));
-            }
-            let ends = line_ends(named.as_deref(), nodes).map_err(whole)?;
-            let there = |n: &&Node| n.id == ends.0 || n.id == ends.1;
-            let joined: Vec<&Node> = nodes.iter().filter(there).collect();
-            let device = on_node("device", device, &joined, me)?;
-            let name = match named {
-                Some(named) => format!("serial {device} {}", named.join("-")),
-                None => format!("serial {device}"),
-            };
-            Ok((name, LinkKind::Serial { device: device.into(), baud, ends }))
-        }
-        file::Link::Udp { interface, port, group, ttl, addresses } => {
-            let all: Vec<&Node> = nodes.iter().collect();
-            let interface = on_node("interface", interface, &all, me)?;
-            if interface.is_empty() || interface.len() > 15 {
-                let what = "interface = must name a network interface, as ip link shows it";
-                return Err(("interface", what.into()));
-            }
-            let ttl = u32::from(ttl.unwrap_or(1));
-            let to = match (group, addresses) {
-                (None, None) => UdpTo::Broadcast,
-                (Some(_), Some(_)) => {
-                    let what = "group (multicast) and addresses (unicast): write one of them";
-                    return Err(whole(what.into()));
-                }
-                (Some(group), None) if !group.is_multicast() => {
-                    let what = format!("{group} is no multicast address: 224.0.0.0/4 or ff00::/8");
-                    return Err(whole(what));
-                }
-                (Some(IpAddr::V4(group)), None) => UdpTo::Multicast4 { group: *group, ttl },
-                (Some(IpAddr::V6(group)), None) => UdpTo::Multicast6 { group: *group, hops: ttl },
-                (None, Some(addresses)) => unicast(addresses, nodes).map_err(whole)?,
-            };
-            let name = format!("udp {interface}");
-            let port = port.unwrap_or(PORT);
-            Ok((name, LinkKind::Udp { interface: interface.into(), port, to }))
-        }
-    }
-}
-
-/// What a key says for one of the nodes that the link joins; for any other node, what it says for
-/// the first.
-fn on_node<'a>(
-    key: &'static str,
-    value: &'a PerNode,
-    joined: &[&Node],
-    me: NodeId,
-) -> Result<&'a str, Wrong> {
-    let table = match value {
-        PerNode::All(name) => return Ok(name),
-        PerNode::Each(table) => table,
-        PerNode::Other(value) => {
-            let what = format!("{key} = {value}: write a name, or a table with one for each node");
-            return Err((key, what));
-        }
-    };
-    let names = || joined.iter().map(|n| n.name.as_str()).collect::<Vec<_>>().join(", ");
-    if let Some(unknown) = table.keys().find(|name| joined.iter().all(|n| n.name != **name)) {
-        let what = format!("{key} names {unknown}, which is no node of this link: {}", names());
-        return Err((key, what));
-    }
-    if let Some(missing) = joined.iter().find(|n| !table.contains_key(&n.name)) {
-        let what = format!(
-            "{key} has none for {}: write one for each of {}, or one name for all",
-            missing.name,
-            names()
-        );
-        return Err((key, what));
-    }
-    let node = joined.iter().find(|n| n.id == me).unwrap_or(&joined[0]);
-    Ok(&table[&node.name])
-}
-
-/// Whether two links would use the same device or socket on some node.
-fn same_device(one: &LinkKind, other: &LinkKind) -> bool {
-    match (one, other) {
-        (
-            LinkKind::Serial { device, ends, .. },
-            LinkKind::Serial { device: other, ends: (a, b), .. },
-        ) => device == other && [ends.0, ends.1].iter().any(|end| end == a || end == b),
-        (
-            LinkKind::Udp { interface, port, .. },
-            LinkKind::Udp { interface: other, port: others, .. },
-        ) => interface == other && port == others,
-        _ => false,
-    }
-}
-
-/// The two nodes at the ends of a serial line.
-fn line_ends(named: Option<&[String]>, nodes: &[Node]) -> Result<(NodeId, NodeId), String> {
-    let id = |name: &String| {
-        let node = nodes.iter().find(|n| n.name == *name);
-        node.map(|n| n.id).ok_or(format!("nodes names {name}, which is no [[node]]"))
-    };
-    match (named, nodes) {
-        (Some([a, b]), _) if a != b => Ok((id(a)?, id(b)?)),
-        (Some(_), _) => Err("nodes must name the two nodes that the line joins".into()),
-        (None, [a, b]) => Ok((a.id, b.id)),
-        (None, _) => Err("a serial line joins two nodes: add nodes = [\"NAME\", \"NAME\"]".into()),
-    }
-}
-
-fn unicast(
-    addresses: &std::collections::BTreeMap<String, IpAddr>,
-    nodes: &[Node],
-) -> Result<UdpTo, String> {
-    if let Some(unknown) = addresses.keys().find(|name| nodes.iter().all(|n| n.name != **name)) {
-        return Err(format!("addresses names {unknown}, which is no [[node]]"));
-    }
-    let mut list = Vec::new();
-    for node in nodes {
-        let address = addresses
-            .get(&node.name)
-            .ok_or_else(|| format!("addresses has none for {}: every node needs one", node.name))?;
-        list.push((node.id, *address));
-    }
-    if list.iter().any(|(_, a)| a.is_ipv6() != list[0].1.is_ipv6()) {
-        return Err("addresses mixes IPv4 and IPv6: make two links of it".into());
-    }
-    Ok(UdpTo::Unicast { addresses: list })
 }
 
 /// `500ms`, `5s`, `2min`, `1h`, also with a fraction.

@@ -7,6 +7,7 @@ pub mod file;
 pub mod generator;
 pub mod identity;
 pub mod keys;
+pub mod link;
 pub mod load;
 pub mod order;
 pub mod settings;

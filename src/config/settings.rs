@@ -84,6 +84,21 @@ pub enum LinkKind {
         /// The two nodes that the line joins.
         ends: (NodeId, NodeId),
     },
+    /// Slots on a shared block device.
+    Disk(Disk),
+}
+
+/// With what its helper, a process of its own, must know of the rest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Disk {
+    pub device: PathBuf,
+    /// Between two looks, and between two writes.
+    pub interval: Duration,
+    /// Over which the device is reached, if over one.
+    pub interface: Option<String>,
+    pub cluster: String,
+    pub nodes: Vec<String>,
+    pub deadtime: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,9 +133,11 @@ pub struct GroupSettings {
 }
 
 impl Link {
-    fn interface(&self) -> Option<&str> {
+    /// Whose loss silences it.
+    pub fn interface(&self) -> Option<&str> {
         match &self.kind {
             LinkKind::Udp { interface, .. } => Some(interface),
+            LinkKind::Disk(disk) => disk.interface.as_deref(),
             LinkKind::Serial { .. } => None,
         }
     }
@@ -128,7 +145,7 @@ impl Link {
     fn line(&self) -> Option<(LinkId, (NodeId, NodeId))> {
         match &self.kind {
             LinkKind::Serial { ends, .. } => Some((self.id, *ends)),
-            LinkKind::Udp { .. } => None,
+            LinkKind::Udp { .. } | LinkKind::Disk(_) => None,
         }
     }
 }

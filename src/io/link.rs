@@ -20,6 +20,7 @@ pub struct LinkHandle {
 enum Way {
     Udp(super::udp::Sender),
     Serial(super::serial::Sender),
+    Disk(super::disk::Sender),
     /// The line joins two other nodes.
     Elsewhere,
 }
@@ -69,6 +70,13 @@ pub fn open(link: &Link, me: NodeId, inbox: &Inbox) -> LinkHandle {
             inbox.clone(),
             counters.clone(),
         )),
+        LinkKind::Disk(disk) => Way::Disk(super::disk::open(
+            link.id,
+            super::disk::Plan::of(disk, me),
+            super::disk::PROGRAM.into(),
+            inbox.clone(),
+            counters.clone(),
+        )),
     };
     LinkHandle { name: link.name.clone(), counters, way }
 }
@@ -80,6 +88,7 @@ impl LinkHandle {
         match &self.way {
             Way::Udp(sender) => frames.iter().for_each(|frame| sender.send(frame)),
             Way::Serial(sender) => sender.send(frames),
+            Way::Disk(sender) => sender.send(&frames),
             Way::Elsewhere => {}
         }
     }

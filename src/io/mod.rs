@@ -5,6 +5,7 @@ use crate::core::Event;
 use crate::core::name::LinkId;
 
 pub mod clock;
+pub mod disk;
 pub mod fence;
 pub mod holders;
 pub mod journal;

@@ -14,6 +14,7 @@
 mod body;
 mod bytes;
 pub mod control;
+pub mod disk;
 mod group;
 pub mod keys;
 pub mod line;
@@ -58,6 +59,12 @@ pub enum Refusal {
     OldSession,
     #[error("genuine, but malformed")]
     Malformed,
+}
+
+/// The session that a frame names, before anything of it is verified.
+pub fn session_of(frame: &[u8]) -> Option<Session> {
+    let rest = frame.strip_prefix(MAGIC)?.get(7..15)?;
+    Some(Session(u64::from_be_bytes(rest.try_into().ok()?)))
 }
 
 /// Seals and opens frames for one node of one cluster.

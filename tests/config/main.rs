@@ -141,6 +141,46 @@ fn every_wrong_link_says_where_and_what() {
 }
 
 #[test]
+fn every_wrong_disk_says_where_and_what() {
+    let disk = |more: &str| format!("{GOOD}[[link]]\ntype = \"disk\"\n{more}\n");
+    let at = GOOD.lines().count() + 1;
+    let device = "device = \"/dev/disk/by-id/x\"\n";
+    let with = |more: &str| disk(&format!("{device}{more}"));
+    let slower = |more: &str| with(more) + "[timing]\nkeepalive = \"300ms\"\ndeadtime = \"2s\"\n";
+    let cases = [
+        // As for every kind of link, a key that is missing, unknown or of
+        // another type is told at the first link.
+        (disk(""), 7, "device"),
+        (disk("device = \"sdb1\""), at + 2, "/dev/disk/by-"),
+        (disk("device = { n1 = \"/dev/a\" }"), at + 2, "none for n2"),
+        (disk("device = 7"), at + 2, "write a name"),
+        (with("interval = \"100ms\""), at + 3, "less than keepalive (200ms)"),
+        (with("interval = \"500ms\""), at + 3, "half of deadtime (1s)"),
+        (slower("interval = \"200ms\""), at + 3, "less than keepalive (300ms)"),
+        (slower("interval = \"1s\""), at + 3, "half of deadtime (2s)"),
+        (with("interval = \"often\""), at + 3, "500ms"),
+        (with("interval = 5"), 7, "string"),
+        (with("baud = 9600"), 7, "baud"),
+        (with("interface = { n3 = \"eth1\" }"), at + 3, "n3, which is no node"),
+        (with(&format!("[[link]]\ntype = \"disk\"\n{device}")), at + 3, "fails for both"),
+    ];
+    cases.into_iter().for_each(says);
+}
+
+/// Goal: a disk is a cable of its own, unless it is reached over one that is a link already.
+#[test]
+fn a_disk_counts_as_the_cable_it_is_reached_by() {
+    let disk = "[[link]]\ntype = \"disk\"\ndevice = \"/dev/disk/by-id/x\"\n";
+    let cables = |text: &str| {
+        let settings = parse(text, "h.toml", "n1").expect("good");
+        settings.cables(|one, other| one == other).iter().map(|l| l.0).collect::<Vec<_>>()
+    };
+    assert_eq!(cables(&format!("{GOOD}{disk}")), [0, 1, 2]);
+    assert_eq!(cables(&format!("{GOOD}{disk}interface = \"eth1\"\n")), [0, 1, 0]);
+    assert_eq!(cables(&format!("{GOOD}{disk}interface = \"eth9\"\n")), [0, 1, 2]);
+}
+
+#[test]
 fn every_wrong_table_by_node_says_where_and_what() {
     let udp = |table: &str| format!("{GOOD}[[link]]\ntype = \"udp\"\n  interface = {table}\n");
     let line = |more: &str| format!("{GOOD}[[link]]\ntype = \"serial\"\n{more}\n");

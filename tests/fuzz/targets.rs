@@ -9,6 +9,7 @@ use hafailover::core::record::Record;
 use hafailover::core::time::Instant;
 use hafailover::core::{Action, Boot, Core, Event};
 use hafailover::wire::control::Request;
+use hafailover::wire::disk::{self, BLOCK, Header, Seen, Slot};
 use hafailover::wire::keys::Keys;
 use hafailover::wire::line::{Deframer, LINE_MAX, encode_line};
 use hafailover::wire::{Codec, FRAME_MAX, Refusal};
@@ -19,11 +20,12 @@ use std::sync::LazyLock;
 /// Takes any bytes.
 pub type Target = fn(&[u8]);
 
-pub const TARGETS: [(&str, Target); 8] = [
+pub const TARGETS: [(&str, Target); 9] = [
     ("frame", frame),
     ("body", body),
     ("window", window),
     ("line", line),
+    ("slot", slot),
     ("target", target),
     ("config", config),
     ("keys", keys),
@@ -182,6 +184,32 @@ fn line(data: &[u8]) {
     let encoded = encode_line(own);
     assert!(encoded.len() <= LINE_MAX);
     assert_eq!(Deframer::default().push(&encoded), [own]);
+}
+
+/// A block of a shared disk, as it stands there and with its checksum made right: what is read
+/// comes back as it was, and a reader gets only what came since its last look.
+fn slot(data: &[u8]) {
+    const ID: [u8; 16] = [7; 16];
+    let mut raw = data.to_vec();
+    raw.resize(BLOCK, 0);
+    for stamp in [|_: &mut [u8]| (), disk::stamp_slot, disk::stamp_header] {
+        let mut block = raw.clone();
+        stamp(&mut block);
+        if let Ok(header) = Header::read(&block) {
+            assert_eq!(Header::read(&header.to_block()).as_ref(), Ok(&header));
+        }
+        let Ok(Some(slot)) = Slot::read(&block, &ID, 1) else { continue };
+        assert_eq!(Slot::read(&slot.to_block(&ID, 1), &ID, 1), Ok(Some(slot.clone())));
+        let mut seen = Seen::default();
+        assert!(seen.look(&slot, true).is_empty());
+        let mut next = slot.clone();
+        next.push(b"next".to_vec());
+        let block = next.to_block(&ID, 1);
+        assert_eq!(block.len(), BLOCK);
+        let read = Slot::read(&block, &ID, 1).expect("whole").expect("written");
+        let news = seen.look(&read, true);
+        assert!(news == [b"next"] || (news.is_empty() && next.number < slot.number), "{news:?}");
+    }
 }
 
 /// A target's text: settings are checked, or the place of the mistake is named.

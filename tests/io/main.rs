@@ -3,7 +3,9 @@
 
 mod address;
 mod control;
+mod disk;
 mod flood;
+mod format;
 mod journal;
 mod kernel;
 mod links;

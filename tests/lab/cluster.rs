@@ -72,6 +72,7 @@ impl Cluster {
     /// Back to two healthy nodes on which nothing of the last story is left.
     pub fn reset(&mut self) {
         self.lab.line.heal();
+        self.lab.heal_heart();
         self.lab.net.crossover = false;
         self.lab.net.unblock();
         let off: Vec<usize> =

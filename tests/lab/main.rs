@@ -4,6 +4,7 @@
 mod addresses;
 mod borders;
 mod cluster;
+mod disk;
 mod double;
 mod facts;
 mod fence_faults;
@@ -142,6 +143,7 @@ const ON_NEWER: &[&str] = &[
     "without_a_bus",
     "soft_reboot_hands_over",
     "lost_at_the_first_crash",
+    "disk_link_hangs",
 ];
 
 /// What the recipes run is on the nodes of the first release only: one root file system for all.
@@ -166,6 +168,7 @@ fn all() -> Vec<Told> {
         borders::ALL,
         paths::OF_TWO,
         links::ALL,
+        disk::ALL,
         addresses::ALL,
         lost::ALL,
         hands::ALL,

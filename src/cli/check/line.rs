@@ -1,7 +1,8 @@
 //! Whether a serial line carries the heartbeats of the groups that are enabled.
 
 use super::Findings;
-use crate::config::load::{BAUDS, show};
+use crate::config::link::BAUDS;
+use crate::config::load::show;
 use crate::config::settings::Settings;
 use crate::core::name::GroupName;
 use crate::core::policy::Timing;

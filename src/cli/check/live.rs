@@ -25,10 +25,7 @@ pub fn cables(root: &Path, settings: &Settings, findings: &mut Findings) {
     if root != Path::new("/") {
         return;
     }
-    let interface = |link: &Link| match &link.kind {
-        LinkKind::Udp { interface, .. } => Some(interface.clone()),
-        LinkKind::Serial { .. } => None,
-    };
+    let interface = |link: &Link| link.interface().map(String::from);
     let all: Vec<String> = settings.links.iter().filter_map(interface).collect();
     let here = netlink::interfaces().unwrap_or_default();
     for (n, name) in all.iter().enumerate() {
@@ -43,12 +40,16 @@ pub fn cables(root: &Path, settings: &Settings, findings: &mut Findings) {
     }
 }
 
-/// What the links of this node need must be here.
-pub fn devices(root: &Path, settings: &Settings, findings: &mut Findings) {
+/// Whether the node that is looked at is this machine.
+pub fn is_here(root: &Path, settings: &Settings) -> bool {
     let me = settings.nodes.get(usize::from(settings.me.0)).map(|n| n.name.as_str());
     let here = setup::hostname();
-    if root != Path::new("/") || me.is_none_or(|me| me.split('.').next() != here.split('.').next())
-    {
+    root == Path::new("/") && me.is_some_and(|me| me.split('.').next() == here.split('.').next())
+}
+
+/// What the links of this node need must be here.
+pub fn devices(root: &Path, settings: &Settings, findings: &mut Findings) {
+    if !is_here(root, settings) {
         return;
     }
     let interfaces = match carrier::table() {
@@ -62,6 +63,7 @@ pub fn devices(root: &Path, settings: &Settings, findings: &mut Findings) {
                 continue;
             }
             LinkKind::Serial { device, .. } => (!device.exists(), "device"),
+            LinkKind::Disk(_) => continue,
         };
         if missing {
             findings.warn(format!(

@@ -1,6 +1,7 @@
 //! `hafailover check`: everything the daemon relies on, looked at without touching anything. What
 //! systemd and a running daemon know is asked of them; below another root there are only files.
 
+mod disk;
 mod fence;
 mod host;
 mod line;
@@ -132,6 +133,9 @@ fn look(root: &Path, host: &str, findings: &mut Findings) {
     if let Some((view, _)) = &view {
         live::differences(view, findings);
     }
+    if live::is_here(root, &settings) {
+        disk::look(&settings, &found.targets, view.as_ref().map(|(view, _)| view), findings);
+    }
     for target in &found.targets {
         units::look(root, target, findings);
         let parts = live::parts(root, order::parts(root, target));
@@ -216,10 +220,7 @@ fn links(root: &Path, settings: &Settings, groups: &[GroupName], findings: &mut 
 
 /// An interface may be called otherwise on each node.
 fn shared_cables(node: &str, links: &[Link], findings: &mut Findings) {
-    let interface = |link: &Link| match &link.kind {
-        LinkKind::Udp { interface, .. } => Some(interface.clone()),
-        LinkKind::Serial { .. } => None,
-    };
+    let interface = |link: &Link| link.interface().map(String::from);
     let all: Vec<String> = links.iter().filter_map(interface).collect();
     for (n, name) in all.iter().enumerate() {
         if all.iter().position(|other| other == name) != Some(n) {

@@ -4,6 +4,7 @@
 
 pub mod bmc;
 pub mod client;
+pub mod heart;
 pub mod net;
 pub mod node;
 pub mod rootfs;
@@ -21,6 +22,8 @@ use std::time::{Duration, Instant};
 pub const ADDRESS: &str = "192.168.0.100";
 
 pub struct Lab {
+    /// Dropped first: a node cannot end while a disk hangs that it waits for.
+    heart: Option<heart::Heart>,
     pub nodes: Vec<Node>,
     pub line: serial::NullModem,
     pub net: net::Net,
@@ -48,7 +51,8 @@ impl Lab {
         std::fs::create_dir_all(dir.join("stamps")).expect("a directory for the stamps");
         let node = |n| Node::new(n, &dir, &base, &disk, (n < 2).then(|| line.device(n)));
         let nodes_off = (0..nodes).map(node).collect();
-        let mut lab = Lab { nodes: nodes_off, line, net, dir, _remains: remains };
+        let heart = None;
+        let mut lab = Lab { heart, nodes: nodes_off, line, net, dir, _remains: remains };
         lab.boot_all(&(0..nodes).collect::<Vec<_>>());
         lab
     }
@@ -171,6 +175,8 @@ fn numbers() -> BTreeSet<String> {
 
 /// Removes the lab of a process by what carries its number. Kills first: what runs holds the rest.
 fn remove(pid: &str) {
+    let dir = PathBuf::from(format!("/tmp/hafailover-lab-{pid}"));
+    heart::thaw(&dir);
     for cgroup in node::cgroups_of(pid) {
         node::kill_cgroup(&cgroup);
         node::remove_cgroup(&cgroup);
@@ -180,7 +186,7 @@ fn remove(pid: &str) {
             let _ = try_sh(&format!("ip netns del {name}"));
         }
     }
-    let dir = PathBuf::from(format!("/tmp/hafailover-lab-{pid}"));
+    heart::remove(&dir);
     let loops = try_sh(&format!("losetup -j {} | cut -d: -f1", dir.join("disk").display()));
     for device in loops.split_whitespace() {
         let _ = try_sh(&format!("losetup -d {device}"));

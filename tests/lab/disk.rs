@@ -1,0 +1,228 @@
+//! Stories of slots on a shared disk, beside a network and a serial line: a node whose slot changes
+//! is alive, whatever the network says; a disk that is lost or hangs is a link that is lost.
+
+use crate::cluster::{AGENT, Cluster, DEADTIME, PATIENCE, TAKEOVER, TARGET, config};
+use crate::harness::heart::DEVICE;
+use crate::harness::net::Lan;
+use crate::harness::wait;
+use crate::stories::Story;
+use std::time::{Duration, Instant};
+
+pub const ALL: &[(&str, Story)] = &[
+    ("disk_link_all_networks_cut", all_networks_cut),
+    ("disk_link_the_last_one_taken_over", the_last_one_taken_over),
+    ("disk_link_power_loss", power_loss),
+    ("disk_link_path_lost", path_lost),
+    ("disk_link_hangs", hangs),
+];
+
+const LINK: &str = "[[link]]\ntype = \"disk\"\ndevice = \"/dev/heart\"\n";
+
+/// Both nodes with three links, the third the disk; the group runs on the first.
+fn start(c: &mut Cluster, safety: &str) {
+    c.configure_with(safety, TARGET, AGENT);
+    c.lab.heart();
+    let text = config(2, &format!("{LINK}{safety}"));
+    for n in 0..2 {
+        c.lab.node(n).write("/etc/hafailover/hafailover.toml", &text);
+    }
+    let said = c.lab.node(0).run(&format!("hafailover disk format --force-of-ours {DEVICE}"));
+    assert!(said.text.contains("has slots for n1, n2 now"), "{}", said.text);
+    for n in 0..2 {
+        let checked = c.lab.node(n).run("hafailover check").text;
+        assert!(!checked.contains("error"), "{checked}");
+        c.start(n);
+    }
+    c.runs_on(0);
+    c.all_well();
+    let shown = c.lab.node(1).must(&format!("hafailover disk show {DEVICE}"));
+    assert_eq!(shown.matches("sealed right").count(), 2, "{shown}");
+    assert_eq!(shown.matches(" changed 0.").count(), 2, "{shown}");
+}
+
+fn links(c: &Cluster, from: usize) -> Vec<(String, bool)> {
+    let status = c.lab.node(from).status().expect("a status");
+    let peer = &status["view"]["nodes"][1 - from];
+    let links = peer["links"].as_array().expect("links").clone();
+    let one =
+        |l: &serde_json::Value| (l["name"].as_str().expect("a name").to_string(), l["up"] == true);
+    links.iter().map(one).collect()
+}
+
+/// The network, then the line, then nothing but the disk.
+fn cut_networks(c: &Cluster) {
+    c.lab.line.cut();
+    c.lab.net.cut(0, Lan::Heartbeat);
+    for n in 0..2 {
+        wait(&format!("only the disk at n{}", n + 1), PATIENCE, || {
+            let up: Vec<bool> = links(c, n).into_iter().map(|(_, up)| up).collect();
+            (up == [false, false, true]).then_some(())
+        });
+    }
+}
+
+/// Longer than anything that would be done on a silence.
+fn nothing_moves(c: &Cluster, owner: &str) {
+    let end = Instant::now() + DEADTIME * 5;
+    while Instant::now() < end {
+        let who = c.lab.who_answers();
+        assert!(who.as_deref().is_none_or(|who| who == owner), "{who:?} answers");
+    }
+    c.one_owner();
+}
+
+fn all_networks_cut(c: &mut Cluster) {
+    start(c, TAKEOVER);
+    let client = c.client();
+    cut_networks(c);
+    nothing_moves(c, "n1");
+    for n in 0..2 {
+        let node = c.lab.node(n);
+        let status = node.run("hafailover status");
+        assert!(
+            status.code == 4 && status.text.contains("only disk /dev/heart is left"),
+            "{}",
+            status.text
+        );
+        assert!(status.text.contains("alive"), "{}", status.text);
+        let lines = node.journal();
+        let lost = lines.iter().find(|l| l.starts_with("redundancy-lost ")).expect("told");
+        assert!(lost.contains("only disk /dev/heart is left: failover is disarmed"), "{lost}");
+        println!("  n{}: {lost}", n + 1);
+        for what in ["peer-silent", "peer-deaf", "peer-late", "group-claimed"] {
+            let before = usize::from(what == "group-claimed" && n == 0);
+            assert_eq!(node.told(what), before, "{what} on n{}", n + 1);
+        }
+    }
+    // What goes over the disk alone is a cluster still.
+    c.lab.node(0).must("hafailover move files");
+    c.runs_on(1);
+    let seen = client.stop();
+    assert_eq!(seen.owners(), ["n1", "n2"]);
+    println!(
+        "  moved over the disk alone: client saw {:?}, overlap {:?}",
+        seen.outage(),
+        c.lab.overlap()
+    );
+    // The disk as well: only one link was left, so the silence is not believed.
+    c.lab.lose_heart(0);
+    for n in 0..2 {
+        c.told(n, "peer-silent");
+    }
+    nothing_moves(c, "n2");
+    let waits = c.lab.node(0).run("hafailover explain files").text;
+    assert!(waits.contains("only one link"), "{waits}");
+    c.lab.join_heart(0);
+    c.lab.line.heal();
+    c.lab.net.heal(0, Lan::Heartbeat);
+    c.all_well();
+    c.one_owner();
+}
+
+/// With last-link = "takeover" the loss of the last one is taken for a death, as it was chosen.
+fn the_last_one_taken_over(c: &mut Cluster) {
+    start(c, "[safety]\nsilence = \"takeover\"\nlast-link = \"takeover\"\n");
+    let client = c.client();
+    cut_networks(c);
+    nothing_moves(c, "n1");
+    // In the switch: else the owner's address would be found in use.
+    c.lab.net.block(0, Lan::Lan);
+    c.lab.lose_heart(1);
+    c.runs_on(1);
+    let evidence = c.evidence(1);
+    println!(
+        "  {evidence}; overlap {:?}, client saw {:?}",
+        c.lab.overlap(),
+        client.stop().outage()
+    );
+    assert!(evidence.starts_with("n1=Silent(") && evidence.contains("1 links"), "{evidence}");
+    // Two owners, as was chosen; heard again, over the disk alone, one is left.
+    c.lab.join_heart(1);
+    c.told(0, "two-owners");
+    c.phase(0, "stopped");
+    c.runs_on(1);
+}
+
+fn power_loss(c: &mut Cluster) {
+    start(c, TAKEOVER);
+    let client = c.client();
+    c.lab.kill(0);
+    c.runs_on(1);
+    let (evidence, seen) = (c.evidence(1), client.stop());
+    println!("  {evidence}: client saw {:?}, overlap {:?}", seen.outage(), c.lab.overlap());
+    assert!(evidence.starts_with("n1=Silent(") && evidence.contains("3 links"), "{evidence}");
+    assert_eq!(seen.owners(), ["n1", "n2"]);
+    assert!(seen.outage() < DEADTIME * 2 + Duration::from_secs(2), "{:?}", seen.outage());
+    c.one_owner();
+    // It comes back, and its slot goes on.
+    c.lab.boot(0);
+    c.lab.join_heart(0);
+    c.start(0);
+    c.all_well();
+}
+
+/// One node loses its way to the disk, then both the line: each is told, and nothing moves.
+fn path_lost(c: &mut Cluster) {
+    start(c, TAKEOVER);
+    let client = c.client();
+    c.lab.lose_heart(0);
+    for n in 0..2 {
+        c.told(n, "link-down");
+        assert_eq!(c.lab.node(n).told("redundancy-lost"), 0, "two links are left");
+    }
+    let lines = c.lab.node(0).journal();
+    let down = lines.iter().find(|l| l.starts_with("link-down ")).expect("told");
+    println!("  n1: {down}");
+    assert!(down.contains("/dev/heart: No such file"), "{down}");
+    c.lab.line.cut();
+    for n in 0..2 {
+        c.told(n, "redundancy-lost");
+        assert_eq!(c.lab.node(n).told("peer-silent"), 0);
+    }
+    nothing_moves(c, "n1");
+    c.lab.join_heart(0);
+    c.lab.line.heal();
+    c.all_well();
+    let seen = client.stop();
+    assert_eq!(seen.owners(), ["n1"]);
+    println!("  client saw {:?}, overlap {:?}", seen.outage(), c.lab.overlap());
+    assert_eq!(c.lab.node(0).told("group-released"), 0);
+}
+
+/// The disk hangs under both: that link is told of, nothing moves, and a daemon can be restarted
+/// though its helper cannot be ended.
+fn hangs(c: &mut Cluster) {
+    start(c, TAKEOVER);
+    let client = c.client();
+    c.lab.heart().hang();
+    for n in 0..2 {
+        c.told(n, "link-down");
+    }
+    let lines = c.lab.node(0).journal();
+    let down = lines.iter().find(|l| l.starts_with("link-down ")).expect("told");
+    println!("  n1: {down}");
+    assert!(down.contains("/dev/heart: has not answered"), "{down}");
+    let node = c.lab.node(0);
+    let stuck = "ps -o state=,args= -C hafailover | grep '^D.*disk serve'";
+    wait("a helper in D", PATIENCE, || (node.run(stuck).code == 0).then_some(()));
+    let before = Instant::now();
+    node.must("systemctl restart hafailover");
+    let took = before.elapsed();
+    println!("  restarted in {took:?} beside a helper that hangs");
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert_eq!(node.run(stuck).code, 0, "the old helper is still there");
+    // And a crash.
+    node.must("systemctl kill --kill-whom=main -s KILL hafailover");
+    wait("the daemon back", PATIENCE, || (node.phase("files")? == "running").then_some(()));
+    nothing_moves(c, "n1");
+    c.lab.heart().answer();
+    c.all_well();
+    let seen = client.stop();
+    assert_eq!(seen.owners(), ["n1"]);
+    println!("  client saw {:?}, overlap {:?}", seen.outage(), c.lab.overlap());
+    wait("the old helpers' end", PATIENCE, || {
+        let node = c.lab.node(0);
+        let helpers = node.run("ps -o args= -C hafailover | grep -c 'disk serve'").text;
+        (helpers.trim() == "1").then_some(())
+    });
+}

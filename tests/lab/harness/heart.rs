@@ -1,0 +1,85 @@
+//! A second disk of the lab, small, for heartbeats: slots on a loop device whose file lies on a
+//! file system of its own, so that it can be frozen: then the disk hangs, as one behind a dead path
+//! does.
+
+use super::{Lab, sh, try_sh};
+use std::path::{Path, PathBuf};
+
+/// What the nodes call it.
+pub const DEVICE: &str = "/dev/heart";
+
+pub struct Heart {
+    at: PathBuf,
+    device: String,
+}
+
+impl Heart {
+    fn new(dir: &Path) -> Heart {
+        let (image, at) = (dir.join("heart"), dir.join("heart.d"));
+        sh(&format!(
+            "truncate -s 32M {0} && mkfs.ext4 -q -F {0} && mkdir -p {1} && \
+             mount -o loop {0} {1} && truncate -s 1M {1}/slots",
+            image.display(),
+            at.display()
+        ));
+        let device = sh(&format!("losetup -f --show {}/slots", at.display())).trim().to_string();
+        Heart { at, device }
+    }
+
+    /// Nothing that is written to it comes back any more.
+    pub fn hang(&self) {
+        sh(&format!("fsfreeze -f {}", self.at.display()));
+    }
+
+    pub fn answer(&self) {
+        let _ = try_sh(&format!("fsfreeze -u {}", self.at.display()));
+    }
+}
+
+impl Lab {
+    /// The disk for heartbeats, at every node that is up.
+    pub fn heart(&mut self) -> &Heart {
+        if self.heart.is_none() {
+            self.heart = Some(Heart::new(&self.dir));
+        }
+        (0..self.nodes.len()).for_each(|n| self.join_heart(n));
+        self.heart.as_ref().expect("made above")
+    }
+
+    /// Whatever hung answers again.
+    pub fn heal_heart(&self) {
+        self.heart.iter().for_each(Heart::answer);
+    }
+
+    /// The path from a node to it is gone, as udev tells it: by its name.
+    pub fn lose_heart(&self, n: usize) {
+        self.nodes[n].must(&format!("rm -f {DEVICE}"));
+    }
+
+    pub fn join_heart(&self, n: usize) {
+        let Some(heart) = &self.heart else { return };
+        let minor = heart.device.trim_start_matches("/dev/loop");
+        self.nodes[n].must(&format!("test -e {DEVICE} || mknod {DEVICE} b 7 {minor}"));
+    }
+}
+
+impl Drop for Heart {
+    fn drop(&mut self) {
+        self.answer();
+    }
+}
+
+/// Before anything else of a lab is removed.
+pub fn thaw(dir: &Path) {
+    let _ = try_sh(&format!("fsfreeze -u {}/heart.d", dir.display()));
+}
+
+pub fn remove(dir: &Path) {
+    let at = dir.join("heart.d");
+    let at = at.display();
+    let device = try_sh(&format!("losetup -j {at}/slots | cut -d: -f1"));
+    for device in device.split_whitespace() {
+        let _ = try_sh(&format!("losetup -d {device}"));
+    }
+    let _ = try_sh(&format!("umount {at} 2>/dev/null"));
+}
