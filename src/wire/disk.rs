@@ -306,7 +306,7 @@ mod tests {
             let before = slot.clone();
             slot.push(new);
             let (one, other) = (before.to_block(&ID, 3), slot.to_block(&ID, 3));
-            let mut torn = one.clone();
+            let mut torn = one;
             for n in (0..16).filter(|n| sectors >> n & 1 == 1) {
                 torn[n * 512..][..512].copy_from_slice(&other[n * 512..][..512]);
             }

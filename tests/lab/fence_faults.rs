@@ -65,7 +65,7 @@ fn watchdog_is_quicker(c: &mut Cluster) {
     one_wrote(c, 0, "daemon stopped, and back by the watchdog");
 }
 
-/// It is heard again while the agent is under way: the agent is ended, or was quicker. Both is well.
+/// It is heard again while the agent is under way: it is ended, or was quicker. Both are well.
 fn owner_thaws(c: &mut Cluster) {
     let _bmcs = [c.lab.bmc(0), c.lab.bmc(1)];
     start(c, IPMI);
@@ -185,7 +185,8 @@ fn secrets_by_credential(c: &mut Cluster) {
     assert!(seen.contains("/usr/local/sbin/fence_looks"), "the agent did not see itself");
     assert!(!seen.contains(PASSWORD), "the password is on a command line or in an environment");
     let places = "journalctl -q --no-pager -a -o verbose; hafailover status; \
-                  hafailover status --json; systemctl show 'hafailover*'; grep -r . /run/hafailover";
+                  hafailover status --json; systemctl show 'hafailover*'; \
+                  grep -r . /run/hafailover";
     let everything = node.run(places).text;
     assert!(everything.contains("fence_looks"), "nothing was found at all");
     assert!(!everything.contains(PASSWORD), "the password is somewhere to be read");
