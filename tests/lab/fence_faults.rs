@@ -148,11 +148,11 @@ fn by_units(c: &mut Cluster) {
     };
     begin(c, &[table(1), table(2)].concat());
     long(c, 1, "fence-drill-passed");
-    c.lab.kill(0);
+    c.lab.node(0).freeze();
     long(c, 1, "group-started");
     assert_eq!(c.evidence(1), "n1=Fenced");
     c.runs_on(1);
-    one_wrote(c, 1, "power loss, fenced by units");
+    one_wrote(c, 1, "frozen, fenced by units");
 }
 
 /// In a systemd credential; and the agent itself looks at every command line and environment while

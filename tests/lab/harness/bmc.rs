@@ -62,6 +62,7 @@ impl Bmc {
              for w; do [ $w = power ] && echo power:$on || echo $w:0; done; exit 0; fi\n\
              [ \"$1 $2 $3\" = 'set power 0' ] || exit 0\n\
              if [ -e {dir}/lies ]; then touch {dir}/said; exit 0; fi\n\
+             [ -e $cg ] || exit 0\n\
              echo 1 > $cg/cgroup.freeze\n\
              for lan in lan hb; do ip -n {} link del n{}-$lan; done\nip netns del {}\n\
              echo 1 > $cg/cgroup.kill\necho 0 > $cg/cgroup.freeze\n",
