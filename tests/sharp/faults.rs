@@ -417,6 +417,12 @@ pub const FAULTS: &[Fault] = &[
         "false",
     ),
     fault(
+        "fences one whose guard has stopped all that it held",
+        "src/core/fence.rs",
+        "peer.reported() || «guard_told(world, id)»;",
+        "false",
+    ),
+    fault(
         "fences one that restarts",
         "src/core/fence.rs",
         "let back = «peer.mood.restarting.unwrap_or(going)»;",
