@@ -143,7 +143,6 @@ const ON_NEWER: &[&str] = &[
     "without_a_bus",
     "soft_reboot_hands_over",
     "lost_at_the_first_crash",
-    "disk_link_hangs",
 ];
 
 /// What the recipes run is on the nodes of the first release only: one root file system for all.
