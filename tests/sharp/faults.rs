@@ -413,7 +413,7 @@ pub const FAULTS: &[Fault] = &[
     fault(
         "fences one that left and held nothing",
         "src/core/fence.rs",
-        "if «peer.mood.leaving && peer.reported()» && !peer.reports",
+        "if «peer.mood.leaving && told» && !peer.reports",
         "false",
     ),
     fault(
