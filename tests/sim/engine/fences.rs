@@ -110,8 +110,10 @@ impl World {
         let lived = self.nodes[n].lived(self.t);
         let deadtime = self.options.deadtime();
         let contact = &self.rules.contact[n][m];
+        // A node notices its own stall from when its loop should have turned.
+        let unseen = self.options.keepalive();
         let near = contact.near.map(|at| lived.saturating_sub(at));
-        if let Some(near) = near.filter(|near| *near < deadtime * 17 / 20) {
+        if let Some(near) = near.filter(|near| *near + unseen < deadtime * 17 / 20) {
             let words = format!("fences n{}, heard {} ms ago", m + 1, near / MS);
             return self.broken("NoStaleAct", n, &words);
         }
