@@ -32,8 +32,8 @@ test: tools
 	$(MAKE) deb PROFILE=lab
 	cargo build --example agent
 	$(SUDO) cargo test --lib --test cli --test config --test fuzz --test house --test io --test scenarios
-	cargo test --test model --test sim --test sharp
-	$(SUDO) cargo test --test lab
+	cargo test --no-run --test model --test sim --test sharp --test lab
+	tests/beside.sh $(SUDO)
 
 bench: tools
 	$(MAKE) deb

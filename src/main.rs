@@ -32,6 +32,7 @@ enum Command {
     Disk(cli::disk::Args),
     State(cli::state::Args),
     Reload(cli::reload::Args),
+    Witness(cli::witness::Args),
     #[command(hide = true)]
     FenceAgent(cli::fence_agent::Args),
     #[command(hide = true)]
@@ -47,7 +48,11 @@ enum Command {
 fn end_with_the_pipe(command: &Command) {
     if !matches!(
         command,
-        Command::Daemon(_) | Command::FenceAgent(_) | Command::Ip(_) | Command::Lost(_)
+        Command::Daemon(_)
+            | Command::FenceAgent(_)
+            | Command::Ip(_)
+            | Command::Lost(_)
+            | Command::Witness(_)
     ) {
         // SAFETY: there is one thread yet, and the default action needs no handler.
         unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
@@ -92,6 +97,7 @@ fn main() -> ExitCode {
         Command::Disk(args) => cli::disk::run(args),
         Command::State(args) => cli::state::run(args),
         Command::Reload(args) => cli::reload::run(args),
+        Command::Witness(args) => cli::witness::run(args),
         Command::Ip(args) => cli::ip::run(args),
         Command::Lost(args) => cli::lost::run(args),
         Command::Generator(args) => cli::generator::run(args),

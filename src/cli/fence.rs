@@ -29,21 +29,23 @@ pub fn run(args: Args) -> ExitCode {
         }
         if !args.yes {
             let (view, _) = client::view()?;
-            agree(&what_happens(&view, &args.node), &args.node)?;
+            if let Some(words) = what_happens(&view, &args.node) {
+                agree(&words, &args.node)?;
+            }
         }
         client::command(Command::Fence { node })
     });
     client::ask(request, args.how)
 }
 
-/// What this does, so that nobody does it to the wrong one.
-fn what_happens(view: &View, name: &str) -> String {
-    let Some(node) = view.nodes.iter().find(|n| n.name == name) else { return String::new() };
-    let fence = view.fences.iter().find(|f| f.node == node.id);
-    let how = match fence {
-        Some(fence) if fence.power => format!("{name} is powered off at once by {}", fence.by),
-        Some(fence) => format!("{name} is cut from the storage at once by {}", fence.by),
-        None => format!("there is no fence for {name}"),
+/// What this does, so that nobody does it to the wrong one. `None`: the daemon will refuse it, and
+/// say what is missing.
+fn what_happens(view: &View, name: &str) -> Option<String> {
+    let node = view.nodes.iter().find(|n| n.name == name)?;
+    let fence = view.fences.iter().find(|f| f.node == node.id)?;
+    let how = match fence.power {
+        true => format!("{name} is powered off at once by {}", fence.by),
+        false => format!("{name} is cut from the storage at once by {}", fence.by),
     };
     let there = view.groups.iter().filter(|g| g.owner == Some(node.id));
     let there: Vec<&str> = there.map(|g| g.name.0.as_str()).collect();
@@ -52,7 +54,7 @@ fn what_happens(view: &View, name: &str) -> String {
         (_, true) => "it is ALIVE and runs no group".to_string(),
         (_, false) => format!("it is ALIVE and runs {}", there.join(", ")),
     };
-    format!("{how}; {state}")
+    Some(format!("{how}; {state}"))
 }
 
 fn agree(words: &str, name: &str) -> Result<(), Silent> {

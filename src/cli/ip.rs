@@ -87,8 +87,6 @@ fn hold(instance: &Instance) -> Result<(), Failure> {
     }
     let (index, address) = (found.index, instance.address);
     let neighbours = Arc::new(Neighbours::open(&found, address)?);
-    let (sender, news) = channel();
-    spawn(&sender, &neighbours)?;
     let mut holder = Holder {
         instance: instance.clone(),
         index,
@@ -98,8 +96,14 @@ fn hold(instance: &Instance) -> Result<(), Failure> {
         defended: None,
         told: None,
     };
-    if !holder.is_here()? {
-        holder.probe(&news)?;
+    let here = holder.is_here()?;
+    if !here {
+        // No other thread listens yet: nobody's being late hides an answer.
+        holder.probe()?;
+    }
+    let (sender, news) = channel();
+    spawn(&sender, &holder.neighbours)?;
+    if !here {
         netlink::add(index, address, instance.prefix)?;
     }
     holder.announce();
@@ -165,25 +169,16 @@ impl Holder {
     }
 
     /// Nobody else may have it.
-    fn probe(&self, news: &Receiver<News>) -> Result<(), Failure> {
+    fn probe(&self) -> Result<(), Failure> {
         for _ in 0..PROBES {
             self.neighbours.probe()?;
-            let end = clock::now() + PROBE_GAP;
-            loop {
-                match news.recv_timeout(end.since(clock::now())) {
-                    Ok(News::Foreign(mac)) => {
-                        let words = format!(
-                            "{} is in use by the host with the Ethernet address {}: take it off \
-                             that host",
-                            self.instance.address,
-                            show(mac)
-                        );
-                        return Err(Failure { words, code: IN_USE });
-                    }
-                    Ok(News::Stop) => return Err(Failure::plain("stopped while probing".into())),
-                    Ok(News::Changed | News::Announce) => {}
-                    Err(_) => break,
-                }
+            if let Some(mac) = self.neighbours.foreign_within(PROBE_GAP)? {
+                let words = format!(
+                    "{} is in use by the host with the Ethernet address {}: take it off that host",
+                    self.instance.address,
+                    show(mac)
+                );
+                return Err(Failure { words, code: IN_USE });
             }
         }
         Ok(())

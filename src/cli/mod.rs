@@ -27,6 +27,7 @@ pub mod retry;
 pub mod standby;
 pub mod state;
 pub mod status;
+pub mod witness;
 
 use std::io::Write;
 use std::process::ExitCode;

@@ -16,6 +16,7 @@ pub struct File {
     pub timing: Timing,
     #[serde(default)]
     pub safety: Safety,
+    pub arbiter: Option<super::arbiter::Table>,
     #[serde(default, rename = "node")]
     pub nodes: Vec<Node>,
     #[serde(default, rename = "link")]
@@ -48,6 +49,7 @@ pub struct Safety {
     pub silence: Option<Silence>,
     pub unseen: Option<Silence>,
     pub last_link: Option<Silence>,
+    pub quorum_lost: Option<Spanned<QuorumLost>>,
     pub on_lost: Option<Lost>,
     pub guard_bound: Option<Spanned<String>>,
     pub fence_delay: Option<Spanned<String>>,
@@ -58,6 +60,13 @@ pub struct Safety {
 pub enum Silence {
     Takeover,
     Hold,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum QuorumLost {
+    Keep,
+    Stop,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]

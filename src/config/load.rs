@@ -1,12 +1,13 @@
 //! From the text of hafailover.toml to checked settings. Every refusal says where, what and how to
 //! mend it.
 
+use super::arbiter;
 use super::fence;
 use super::file::{self, File};
 use super::link;
 use super::settings::{Link, Node, Settings};
 use crate::core::name::{LINKS_MAX, LinkId, NODES_MAX, NodeId};
-use crate::core::policy::{OnLost, OnSilence, Safety, Timing};
+use crate::core::policy::{OnLost, OnSilence, QuorumLost, Safety, Timing};
 use sha2::{Digest, Sha256};
 use std::ops::Range;
 use std::path::Path;
@@ -43,10 +44,7 @@ pub fn text(path: &Path) -> Result<String, ConfigError> {
 /// The same for a text; `name` is the file's name in messages.
 pub fn parse(text: &str, name: &str, hostname: &str) -> Result<Settings, ConfigError> {
     let source = Source { text, name };
-    let file: File = toml::from_str(text).map_err(|e| {
-        let message = e.message().trim().replace('\n', "; ");
-        source.at(e.span().unwrap_or(0..0), &message)
-    })?;
+    let file: File = source.read()?;
     let cluster = file.cluster.name.get_ref().clone();
     if cluster.is_empty() || cluster.len() > 64 {
         let span = file.cluster.name.span();
@@ -56,13 +54,18 @@ pub fn parse(text: &str, name: &str, hostname: &str) -> Result<Settings, ConfigE
     let timing = source.timing(&file.timing)?;
     let links =
         source.links(&file, &link::Of { cluster: &cluster, nodes: &nodes, timing: &timing })?;
-    let safety = source.safety(&file.safety, &timing)?;
+    let safety = source.safety(&file.safety, &timing, nodes.len())?;
+    let arbiter = source.arbiter(&file, &timing, &safety)?;
     let fence_delay = source.duration(&file.safety.fence_delay, fence::DELAY)?;
     let fences =
         fence::fences(&file.fences, &nodes).map_err(|(span, what)| source.at(span, &what))?;
     let mut agreed = agreed(&cluster, &nodes, &links, &timing, &safety);
     if !fences.is_empty() {
         agreed += &format!(" {fence_delay:?} {fences:?}");
+    }
+    // Without one the text is as it always was: an upgrade changes no fingerprint.
+    if let Some(arbiter) = &arbiter {
+        agreed += &format!(" {arbiter:?}");
     }
     let links = links[usize::from(me.0)].clone();
     Ok(Settings {
@@ -76,19 +79,27 @@ pub fn parse(text: &str, name: &str, hostname: &str) -> Result<Settings, ConfigE
         safety,
         fence_delay,
         fences,
+        arbiter,
         keys: file.cluster.keys.unwrap_or_else(|| "/etc/hafailover/keys".into()),
         state: file.cluster.state.unwrap_or_else(|| "/var/lib/hafailover/state".into()),
         fingerprint: fingerprint(&agreed),
     })
 }
 
-struct Source<'a> {
-    text: &'a str,
-    name: &'a str,
+pub(super) struct Source<'a> {
+    pub text: &'a str,
+    pub name: &'a str,
 }
 
 impl Source<'_> {
-    fn at(&self, span: Range<usize>, what: &str) -> ConfigError {
+    pub fn read<T: serde::de::DeserializeOwned>(&self) -> Result<T, ConfigError> {
+        toml::from_str(self.text).map_err(|e| {
+            let message = e.message().trim().replace('\n', "; ");
+            self.at(e.span().unwrap_or(0..0), &message)
+        })
+    }
+
+    pub fn at(&self, span: Range<usize>, what: &str) -> ConfigError {
         let start = span.start.min(self.text.len());
         let before = &self.text[..start];
         let line = before.matches('\n').count() + 1;
@@ -193,7 +204,12 @@ impl Source<'_> {
         Ok(Timing { keepalive, warntime, deadtime, initdead, restart_bound })
     }
 
-    fn safety(&self, safety: &file::Safety, timing: &Timing) -> Result<Safety, ConfigError> {
+    fn safety(
+        &self,
+        safety: &file::Safety,
+        timing: &Timing,
+        nodes: usize,
+    ) -> Result<Safety, ConfigError> {
         let silence = |s: Option<file::Silence>, default| match s {
             None => default,
             Some(file::Silence::Takeover) => OnSilence::Takeover,
@@ -212,12 +228,47 @@ impl Source<'_> {
             silence: on_silence,
             unseen: silence(safety.unseen, on_silence),
             last_link: silence(safety.last_link, OnSilence::Hold),
+            quorum_lost: self.quorum_lost(safety, nodes)?,
             on_lost: match safety.on_lost {
                 None | Some(file::Lost::Reboot) => OnLost::Reboot,
                 Some(file::Lost::Leave) => OnLost::Leave,
             },
             guard_bound,
         })
+    }
+
+    fn quorum_lost(&self, safety: &file::Safety, nodes: usize) -> Result<QuorumLost, ConfigError> {
+        match &safety.quorum_lost {
+            Some(lost) if *lost.get_ref() == file::QuorumLost::Stop && nodes == 2 => {
+                let what = "of two nodes neither is a majority without the other, so the death of \
+                            one would stop both: add a third node, or remove this line";
+                Err(self.at(lost.span(), what))
+            }
+            Some(lost) if *lost.get_ref() == file::QuorumLost::Stop => Ok(QuorumLost::Stop),
+            Some(_) | None => Ok(QuorumLost::Keep),
+        }
+    }
+
+    fn arbiter(
+        &self,
+        file: &File,
+        timing: &Timing,
+        safety: &Safety,
+    ) -> Result<Option<arbiter::Settings>, ConfigError> {
+        let Some(table) = &file.arbiter else { return Ok(None) };
+        if !file.fences.is_empty() {
+            let what = "[arbiter] and [[fence]] do not work together yet: a fence would never be \
+                        asked, because the lease is waited for in any case: remove one of them";
+            return Err(self.at(table.kind.span(), what));
+        }
+        let lost = file.safety.quorum_lost.as_ref();
+        if let Some(lost) = lost.filter(|_| safety.quorum_lost == QuorumLost::Stop) {
+            let what = "with [arbiter] nobody counts nodes: who holds a lease goes on, also alone, \
+                        and this would stop it: remove this line, or [arbiter]";
+            return Err(self.at(lost.span(), what));
+        }
+        let checked = arbiter::check(table, timing, safety, Duration::ZERO);
+        checked.map(Some).map_err(|(span, what)| self.at(span, &what))
     }
 
     /// The links of every node, by node: a device may be called otherwise on each.

@@ -2,6 +2,7 @@
 //! (`settings`), and the groups found in systemd's unit directories (`target`).
 
 pub mod accepted;
+pub mod arbiter;
 pub mod fence;
 pub mod file;
 pub mod generator;
@@ -13,5 +14,6 @@ pub mod order;
 pub mod settings;
 pub mod target;
 pub mod unit;
+pub mod witness;
 
 pub use load::{ConfigError, load};

@@ -1,6 +1,7 @@
 //! The settings a daemon runs by: parsed, checked, complete. If a value of this type exists, its
 //! relations hold.
 
+use super::arbiter;
 use crate::core::name::{LinkId, NodeId};
 use crate::core::policy::{FencePolicy, Fences, GroupPolicy, OnSilence, Policy, Safety, Timing};
 use std::collections::BTreeMap;
@@ -18,6 +19,8 @@ pub struct Settings {
     pub safety: Safety,
     pub fence_delay: Duration,
     pub fences: Vec<Fence>,
+    /// Who grants leases; `None`: nobody.
+    pub arbiter: Option<arbiter::Settings>,
     /// `silence =` stands in the file; groups with storage ask for it.
     pub silence_chosen: bool,
     /// `guard-bound =` stands in the file.
@@ -197,6 +200,7 @@ impl Settings {
             timing: self.timing.clone(),
             safety: self.safety.clone(),
             fences: self.fences(),
+            lease: self.arbiter.as_ref().map(|a| a.times.clone()),
             fingerprint: self.fingerprint,
             groups: groups.into_iter().collect(),
         }

@@ -3,11 +3,11 @@
 //! systemd.syntax(7)), so that the generator needs no systemd to talk to.
 
 use super::identity;
-use super::load::parse_duration;
+use super::load::{parse_duration, show};
 use super::settings::{GroupSettings, Settings};
 use super::unit::{Assignment, UnitText};
 use crate::core::name::{GROUP_NAME_MAX, GROUPS_MAX, GroupName, NodeId};
-use crate::core::policy::{Failback, GroupPolicy};
+use crate::core::policy::{Failback, GroupPolicy, QuorumLost, StopFailure};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -142,7 +142,8 @@ impl Found {
 /// A group with storage needs a choice that no default may make.
 pub fn unchosen(target: &Target, settings: &Settings) -> Option<String> {
     let mount = target.hard.iter().find(|u| u.ends_with(".mount"));
-    let mount = mount.filter(|_| !settings.silence_chosen && !settings.all_fenced())?;
+    let chosen = settings.silence_chosen || settings.all_fenced() || settings.arbiter.is_some();
+    let mount = mount.filter(|_| !chosen)?;
     Some(format!(
         "{}: {} holds a file system, {mount}, and nothing but links tells whether the other node \
          is dead: in [safety] of hafailover.toml write silence = \"hold\" (a person decides after \
@@ -280,8 +281,21 @@ fn refuse_others(text: &UnitText) -> Result<(), String> {
     Ok(())
 }
 
-/// The settings of its `[X-Hafailover]`, checked.
+/// The settings of its `[X-Hafailover]`, checked, also against the lease.
 pub fn settle(target: &Target, settings: &Settings) -> Result<GroupSettings, String> {
+    let group = read_settings(target, settings)?;
+    match in_lease(target, settings, &group.policy) {
+        Some(words) => Err(words),
+        None => Ok(group),
+    }
+}
+
+/// What keeps a group that is right in itself from these settings.
+pub fn outlasts(target: &Target, settings: &Settings) -> Option<String> {
+    in_lease(target, settings, &read_settings(target, settings).ok()?.policy)
+}
+
+fn read_settings(target: &Target, settings: &Settings) -> Result<GroupSettings, String> {
     let everywhere: Vec<NodeId> = settings.nodes.iter().map(|n| n.id).collect();
     let mut policy = GroupPolicy {
         nodes: everywhere.clone(),
@@ -290,6 +304,7 @@ pub fn settle(target: &Target, settings: &Settings) -> Result<GroupSettings, Str
         retry_window: Duration::from_secs(600),
         quarantine: Duration::from_secs(600),
         stop_budget: BUDGET,
+        stop_failure: StopFailure::Hold,
         start_budget: BUDGET,
         fingerprint: target.identity,
         texts: target.texts,
@@ -324,15 +339,20 @@ pub fn settle(target: &Target, settings: &Settings) -> Result<GroupSettings, Str
             ("Quarantine", t) => policy.quarantine = time(t)?,
             ("StopBudget", "") => policy.stop_budget = defaults.stop_budget,
             ("StopBudget", t) => policy.stop_budget = time(t)?,
+            ("StopFailure", "" | "hold") => policy.stop_failure = StopFailure::Hold,
+            ("StopFailure", "kill-users") => policy.stop_failure = StopFailure::KillUsers,
+            ("StopFailure", "fence-self") => policy.stop_failure = StopFailure::FenceSelf,
+            ("StopFailure", _) => return Err(at("write hold, kill-users or fence-self".into())),
             ("StartBudget", "") => policy.start_budget = defaults.start_budget,
             ("StartBudget", t) => policy.start_budget = time(t)?,
             _ => {
                 return Err(at("no such key: there are Nodes, Failback, Order, Retries, \
-                               RetryWindow, Quarantine, StopBudget, StartBudget"
+                               RetryWindow, Quarantine, StopBudget, StopFailure, StartBudget"
                     .into()));
             }
         }
     }
+    budgeted(target, settings)?;
     Ok(GroupSettings {
         policy,
         listed_order,
@@ -340,6 +360,44 @@ pub fn settle(target: &Target, settings: &Settings) -> Result<GroupSettings, Str
         soft: target.soft.clone(),
         fragment: target.fragment.clone(),
     })
+}
+
+/// An owner must have stopped before its lease is over, and needs the rest of it to renew it.
+fn in_lease(target: &Target, settings: &Settings, policy: &GroupPolicy) -> Option<String> {
+    let most = settings.arbiter.as_ref().map_or(Duration::MAX, |a| a.stop_most());
+    if policy.stop_budget <= most {
+        return None;
+    }
+    let (budget, most) = (show(policy.stop_budget), show(most));
+    Some(format!(
+        "{}: {}: StopBudget= {budget} is more than half of the lease ({most}): what must stop that \
+         early is always about to stop: write StopBudget={most} or less in [X-Hafailover] if its \
+         members stop in that time, or lease = \"{}\" in [arbiter]",
+        target.fragment.display(),
+        target.name.unit(),
+        show(policy.stop_budget * 2)
+    ))
+}
+
+/// With quorum-lost = "stop" every takeover waits for the stop of an owner that nobody hears: no
+/// default may say for how long.
+fn budgeted(target: &Target, settings: &Settings) -> Result<(), String> {
+    let last = target.settings.iter().rfind(|line| line.key == "StopBudget");
+    if settings.safety.quorum_lost == QuorumLost::Keep
+        || last.is_some_and(|line| !line.value.trim().is_empty())
+    {
+        return Ok(());
+    }
+    let (deadtime, unit) = (settings.timing.deadtime, target.name.unit());
+    Err(format!(
+        "{}: {unit} has no StopBudget=, and with quorum-lost = \"stop\" a majority takes over only \
+         when an owner that it does not hear has surely stopped: deadtime {} + {} with the default \
+         of {}: write StopBudget=, at least what hafailover check says that a stop takes",
+        target.fragment.display(),
+        show(deadtime),
+        show(settings.timing.quorum_wait(BUDGET)),
+        show(BUDGET)
+    ))
 }
 
 fn nodes(list: &str, settings: &Settings) -> Result<Vec<NodeId>, String> {

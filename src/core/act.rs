@@ -18,7 +18,7 @@ impl Core {
         }
         self.watch_other_holders(now, name);
         if let Some(epoch) = ownership::promise(&self.world(now), name) {
-            self.promise(name, epoch);
+            self.promise(now, name, epoch);
         }
         self.watch_better(now, name);
         if self.group_mut(name).settles(now) {
@@ -34,10 +34,10 @@ impl Core {
             Decision::Rest | Decision::Wait(_) => {}
             Decision::Claim => self.claim(now, name),
             Decision::Withdraw(why) => {
-                self.withdraw(name, &why);
+                self.withdraw(now, name, &why);
                 self.touched.insert(name.clone());
             }
-            Decision::AnnounceStart => self.announce_start(now, name),
+            Decision::AnnounceStart(lingers) => self.announce_start(now, name, lingers),
             Decision::Start(proof) => self.start(now, name, proof),
             Decision::Stop(reason, heir) => self.stop(now, name, &reason, heir),
             Decision::TwoOwners(peer, reason) => {
@@ -88,9 +88,9 @@ impl Core {
         self.beat.now = true;
     }
 
-    fn promise(&mut self, name: &GroupName, epoch: Epoch) {
+    fn promise(&mut self, now: Instant, name: &GroupName, epoch: Epoch) {
         if self.group_mut(name).claim.is_some() {
-            self.withdraw(name, "another node has the better claim");
+            self.withdraw(now, name, "another node has the better claim");
         }
         let record = self.store.record.groups.entry(name.clone()).or_default();
         record.promise = Some(epoch);
@@ -106,9 +106,8 @@ impl Core {
         let me = world.me;
         let record = world.record.groups.get(name).copied().unwrap_or_default();
         // The last owner promised us exactly `top`; any other epoch must be a new one, and so must
-        // one that we have claimed already.
-        let written = world.durable.groups.get(name).and_then(|r| r.claim);
-        let used = record.claim == Some(top) || written == Some(top);
+        // one that we have claimed already: a claim taken back leaves our own promise behind.
+        let used = [record.claim, record.promise].contains(&Some(top));
         let given = world.successor(name) == Some(me) && !used;
         let epoch = if given { top } else { Epoch { counter: top.counter + 1, node: me } };
         let lost = world.others().filter(|p| !world.heard(*p)).filter(|p| {
@@ -128,21 +127,31 @@ impl Core {
         self.heat(name);
     }
 
-    pub(super) fn withdraw(&mut self, name: &GroupName, why: &str) {
+    pub(super) fn withdraw(&mut self, now: Instant, name: &GroupName, why: &str) {
         let Some(claim) = self.group_mut(name).claim.take() else { return };
-        self.store.record.groups.entry(name.clone()).or_default().claim = None;
+        if self.world(now).top_epoch(name) > claim.epoch {
+            self.shy_away(now, name);
+        }
+        self.end_lease(name, claim.epoch);
+        let record = self.store.record.groups.entry(name.clone()).or_default();
+        record.claim = None;
+        record.promise = record.promise.max(Some(claim.epoch));
         self.say(Saying::new(What::ClaimWithdrawn, why).group(name).epoch(claim.epoch));
         self.heat(name);
     }
 
     /// The unheard owner, if there is one, must have the time to hear of it and to stop.
-    fn announce_start(&mut self, now: Instant, name: &GroupName) {
+    fn announce_start(&mut self, now: Instant, name: &GroupName, lingers: bool) {
         let timing = &self.policy.timing;
         let notice = timing.keepalive * 2;
         let small = timing.deadtime / 2;
         let group = self.groups.get_mut(name).expect("called for known groups");
         let budget = group.policy.stop_budget;
-        let wait = if budget <= small { notice + budget } else { notice };
+        let wait = match lingers {
+            true => timing.quorum_wait(budget),
+            false if budget <= small => notice + budget,
+            false => notice,
+        };
         if let Some(claim) = &mut group.claim {
             claim.start_at = Some(now + wait);
         }
@@ -175,7 +184,15 @@ impl Core {
 
     fn order_start(&mut self, now: Instant, name: &GroupName, epoch: Epoch, valid: Duration) {
         let job = self.new_job(now, name);
-        let valid_until = now + valid;
+        let world = self.world(now);
+        let stop_at = world.stop_at(name).unwrap_or(Instant(u64::MAX));
+        let lasts = world.lasts(name, epoch).filter(|_| world.policy.lease.is_some());
+        let valid_until = stop_at.min(now + valid);
+        if let Some(until) = lasts {
+            // Before the token: a daemon that finds a token finds this beside it.
+            self.group_mut(name).lease.told = Some((epoch, until));
+            self.out.push(Action::Lasts { group: name.clone(), epoch, until });
+        }
         self.out.push(Action::Start { group: name.clone(), epoch, job, valid_until });
     }
 
@@ -184,7 +201,7 @@ impl Core {
         self.out.push(Action::Stop { group: name.clone(), job });
     }
 
-    fn new_job(&mut self, now: Instant, name: &GroupName) -> u64 {
+    pub(super) fn new_job(&mut self, now: Instant, name: &GroupName) -> u64 {
         self.jobs += 1;
         let id = self.jobs;
         let group = self.group_mut(name);

@@ -256,9 +256,12 @@ impl Core {
         }
         let world = self.world(now);
         let waits = |g: &&GroupName| {
-            let barred = evidence::against(&world, g, node, None);
+            let claim = world.group(g).claim.as_ref().map(|c| c.epoch);
+            let barred = evidence::against(&world, g, node, claim);
             let down = world.wish(g).value.down;
-            matches!(barred, Err(Missing::Barred(_))) && owner(&world, g).is_none() && !down
+            matches!(barred, Err(Missing::Barred(_) | Missing::Lease(_)))
+                && owner(&world, g).is_none()
+                && !down
         };
         let groups = self.groups.keys().filter(waits).cloned().collect();
         self.peers.get_mut(&node).expect("checked").confirmed_down = Some(by.into());

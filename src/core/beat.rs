@@ -28,6 +28,7 @@ impl Core {
         }
         let pages = self.pages(due);
         for page in pages {
+            self.note_said(now, page.groups.iter());
             for n in (0..self.links.len()).filter(|n| self.policy.has(LinkId(*n as u8))) {
                 self.links[n].seq += 1;
                 self.beat.stamp = now.max(self.beat.stamp + Duration::from_nanos(1));
@@ -107,6 +108,7 @@ impl Core {
                 .then_some(self.policy.timing.restart_bound),
             amnesiac: !self.store.durable.known,
             doubting: self.doubt.is_some(),
+            resetting: self.reset.is_some(),
             guarding: false,
             guard_bound: (safety.on_lost == OnLost::Reboot).then_some(safety.guard_bound),
         }
@@ -144,7 +146,7 @@ impl Core {
             claim: own.or(claim.filter(live)),
             promise: durable.promise,
             released: durable.released,
-            voucher: None,
+            voucher: world.voucher(name),
             unfit: world.unfit(name),
             quarantine: quarantine.unwrap_or(Duration::ZERO),
             wish: durable.wish,
@@ -233,25 +235,14 @@ struct Page {
 
 #[cfg(test)]
 mod tests {
-    use super::super::policy::{Failback, GroupPolicy, Policy};
+    use super::super::policy::{GroupPolicy, Policy};
     use super::super::{Boot, Core};
     use super::*;
     use crate::core::name::{BootId, NodeId, Session};
     use std::collections::BTreeSet;
 
     fn core(groups: usize) -> Core {
-        let ms = Duration::from_millis;
-        let group = GroupPolicy {
-            nodes: vec![NodeId(0)],
-            failback: Failback::No,
-            retries: 1,
-            retry_window: ms(1000),
-            quarantine: ms(1000),
-            stop_budget: ms(100),
-            start_budget: ms(100),
-            fingerprint: 1,
-            texts: 1,
-        };
+        let group = GroupPolicy::quick(vec![NodeId(0)]);
         let names = (0..groups).map(|n| GroupName(format!("g{n}")));
         let mut policy = Policy::of_a_pair();
         policy.groups = names.map(|name| (name, group.clone())).collect();

@@ -3,8 +3,8 @@
 
 use super::time::{Duration, Instant};
 
-/// Time as this node has lived through it: CLOCK_BOOTTIME less every stall of our own loop. A
-/// stall of d so postpones every judgement of silence by d.
+/// Time as this node has lived through it: CLOCK_BOOTTIME less every stall of our own loop, each
+/// from the loop's last turn. A stall of d so postpones every judgement of silence by d or more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Lived(u64);
 
@@ -19,7 +19,7 @@ impl Lived {
     }
 }
 
-/// Our own pulse: when the loop should have woken, and how much it has slept through in all.
+/// Our own pulse: when the loop should have woken, and how much it may have slept through in all.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Pulse {
     due: Option<Instant>,
@@ -32,12 +32,13 @@ impl Pulse {
     /// (below it the timers of a busy machine would be counted as illness).
     pub fn beat(&mut self, now: Instant, grace: Duration) -> Option<Duration> {
         assert!(now >= self.latest, "CLOCK_BOOTTIME went back");
-        self.latest = now;
+        let turned = std::mem::replace(&mut self.latest, now);
         let late = now.since(self.due?);
         if late <= grace {
             return None;
         }
-        self.slept += late;
+        // Nobody knows when it fell asleep: none of the time since its last turn was lived through.
+        self.slept += now.since(turned);
         Some(late)
     }
 
@@ -75,8 +76,8 @@ mod tests {
         let late = pulse.beat(Instant(900 * MS), Duration::from_millis(10));
         assert_eq!(late, Some(Duration::from_millis(800)));
         let lived = pulse.lived(Instant(900 * MS));
-        assert_eq!(lived.since(heard), Duration::from_millis(100));
-        assert_eq!(pulse.when(heard, Duration::from_millis(200)), Instant(1000 * MS));
+        assert_eq!(lived.since(heard), Duration::ZERO);
+        assert_eq!(pulse.when(heard, Duration::from_millis(200)), Instant(1100 * MS));
     }
 
     #[test]

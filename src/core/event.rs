@@ -2,9 +2,10 @@
 
 use super::evidence::Proof;
 use super::heartbeat::Heartbeat;
+use super::lease::LeaseAnswer;
 use super::name::{Epoch, GroupName, LinkId, NodeId};
 use super::policy::Policy;
-use super::time::Duration;
+use super::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -28,8 +29,15 @@ pub enum Event {
     Fenced { node: NodeId, id: u64, result: Result<(), String> },
     /// The answer to [`Action::FenceCheck`](super::Action::FenceCheck): the state, in words.
     FenceTried { node: NodeId, id: u64, result: Result<String, String> },
+    /// The answer to [`Action::KillUsers`](super::Action::KillUsers): of each unit that was killed,
+    /// or spared, why, in words.
+    UsersKilled { group: GroupName, job: u64, told: Vec<String> },
+    /// [`Action::Reset`](super::Action::Reset) had no effect.
+    ResetFailed { why: String },
     /// A heartbeat under our own name that is not ours, and where it came from.
     Double { heartbeat: Box<Heartbeat>, address: String },
+    /// The answer to [`Action::Lease`](super::Action::Lease).
+    Leased { group: GroupName, ticket: u64, answer: LeaseAnswer },
     /// A job on a member or target that is not ours.
     ByHand { group: GroupName, unit: String, verb: Hand },
     /// A person or a program asks for something; answered with
@@ -53,6 +61,8 @@ pub struct Observation {
     pub token: Option<Epoch>,
     /// By what it is held by that token.
     pub proof: Option<Proof>,
+    /// Until when the guard was told that the owner by this token may go on.
+    pub lasts: Option<Instant>,
     /// The epoch by which it was held when a stop began that is not yet verified.
     pub closed: Option<Epoch>,
     /// The kernel still holds something of the group that no active unit accounts for

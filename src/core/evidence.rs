@@ -6,7 +6,7 @@ use super::fence;
 use super::heartbeat::{GroupReport, Held, Phase, Unfit};
 use super::name::{Epoch, GroupName, NodeId};
 use super::peer::Peer;
-use super::policy::OnSilence;
+use super::policy::{OnSilence, QuorumLost};
 use super::time::{Duration, Instant};
 use super::view::Presence;
 use super::world::World;
@@ -74,8 +74,10 @@ impl fmt::Display for Evidence {
 /// What is still missing against a node.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Missing {
-    /// It will come by itself: the peer is alive and has not yet answered.
+    /// It will come by itself: the peer is alive, or the arbiter, and has not yet answered.
     Promise,
+    /// It comes with time, and with an arbiter that answers; what is awaited, in words.
+    Lease(String),
     /// A rule forbids it, or it needs a person; in words, with what to do.
     Barred(String),
 }
@@ -96,13 +98,17 @@ pub fn against(
     match world.presence(peer) {
         Presence::This => unreachable!("no node gathers evidence against itself"),
         Presence::Alive => alive(world, group, state, claim, name),
-        Presence::Late if state.hears_us() => alive(world, group, state, claim, name),
+        // After a stall of ours what it said last may be long ago, though little time was lived.
+        Presence::Late if state.hears_us() && state.is_fresh(world.now, &world.policy.timing) => {
+            alive(world, group, state, claim, name)
+        }
         Presence::Late => Err(Missing::Promise),
+        Presence::Deaf if may_expire(world, group, state) => expired(world, group, peer, claim),
         Presence::Deaf => Err(Missing::Barred(format!(
             "{name} is heard but does not hear this node: mend the link from here to {name}"
         ))),
-        Presence::Silent => silent(world, group, peer),
-        Presence::Unseen => unseen(world, peer),
+        Presence::Silent => silent(world, group, peer, claim),
+        Presence::Unseen => unseen(world, group, peer, claim),
     }
 }
 
@@ -170,7 +176,7 @@ fn alive(
     }
     let Some(claim) = claim else { return Ok(Evidence::Promise) };
     if report.promise == Some(claim) {
-        let released = report.released.is_some_and(|r| r.successor == Some(world.me));
+        let released = report.released.is_some_and(|r| r.gives(claim));
         return Ok(if released { Evidence::Released } else { Evidence::Promise });
     }
     Err(Missing::Promise)
@@ -199,7 +205,12 @@ fn phase_word(phase: Phase) -> &'static str {
 }
 
 /// Silence proves nothing by itself; the configuration may accept it within these rules.
-fn silent(world: &World, group: &GroupName, id: NodeId) -> Result<Evidence, Missing> {
+fn silent(
+    world: &World,
+    group: &GroupName,
+    id: NodeId,
+    claim: Option<Epoch>,
+) -> Result<Evidence, Missing> {
     let peer = world.peer(id);
     let name = world.name(id);
     let since = peer.silent_for(world.lived).unwrap_or_default();
@@ -209,6 +220,9 @@ fn silent(world: &World, group: &GroupName, id: NodeId) -> Result<Evidence, Miss
     let report = peer.reports.get(group);
     if peer.mood.leaving && report.is_some_and(|r| r.held == Held::No) {
         return Ok(Evidence::Released);
+    }
+    if world.policy.lease.is_some() {
+        return expired(world, group, id, claim);
     }
     let confirm = format!("if {name} is surely off: hafailover confirm-down {name}");
     let barred = |words: String| Err(Missing::Barred(format!("{words}; {confirm}")));
@@ -222,6 +236,13 @@ fn silent(world: &World, group: &GroupName, id: NodeId) -> Result<Evidence, Miss
     if world.policy.safety.silence == OnSilence::Hold {
         return barred(format!(
             "{name} is silent, and silence = \"hold\" does not take silence as proof"
+        ));
+    }
+    if world.policy.safety.quorum_lost == QuorumLost::Stop
+        && peer.fingerprint != world.policy.fingerprint
+    {
+        return barred(format!(
+            "{name} was last heard with other settings, and may not stop without a majority"
         ));
     }
     if world.disarmed_at(id) {
@@ -254,13 +275,16 @@ fn bound_left(
     let held = report.is_none_or(|r| r.held != Held::No);
     let ending = report.is_some_and(|r| matches!(r.phase, Phase::Stopping | Phase::Stuck));
     let cared = report.is_some_and(|r| r.wish.value.maintenance);
-    let going = peer.mood.leaving || peer.mood.shutting_down || world.wishes.maintenance.value;
+    let cared = cared || world.wishes.maintenance.value;
+    let going = peer.mood.leaving || peer.mood.shutting_down;
+    // Whoever has said that it resets itself is not at work at anything any more.
+    let at_work = (ending || going) && !peer.mood.resetting;
     let last = match peer.has_newer_life() {
         false if held && peer.mood.guarding => {
             "its daemon is lost, and its guard fell silent before it had stopped it"
         }
         true => "a new life of its daemon began and fell silent before it was believed",
-        false if held && (ending || going || cared) => {
+        false if held && (at_work || cared) => {
             "it was last heard stopping, leaving or in maintenance while it held it"
         }
         false if held && peer.may_be_lost() && peer.mood.guard_bound.is_some() => {
@@ -277,11 +301,70 @@ fn bound_left(
     }
 }
 
+/// A peer that does not hear us, and does not hold the group: what it promises it cannot know.
+fn may_expire(world: &World, group: &GroupName, peer: &Peer) -> bool {
+    let idle = peer.reports.get(group).is_some_and(|r| r.held == Held::No);
+    world.policy.lease.is_some() && idle
+}
+
+/// The arbiter gave us this epoch, and whoever lived on our voucher has stopped by now.
+fn expired(
+    world: &World,
+    group: &GroupName,
+    id: NodeId,
+    claim: Option<Epoch>,
+) -> Result<Evidence, Missing> {
+    let (peer, name) = (world.peer(id), world.name(id));
+    let confirm = format!("if {name} is surely off: hafailover confirm-down {name}");
+    let barred = |words: &str| Err(Missing::Barred(format!("{words}; {confirm}")));
+    if world.doubting || world.ill == Some(Unfit::Amnesiac) {
+        return barred("this node must first hear its peers again");
+    }
+    let report = peer.reports.get(group);
+    let holds = report.is_some_and(|r| r.held != Held::No);
+    if holds && world.said_maintenance(group, id) {
+        return barred("it was last heard in maintenance, in which a lost lease stops nothing");
+    }
+    // Whoever has said that it resets itself does not go on with what is stuck.
+    if report.is_some_and(|r| r.phase == Phase::Stuck) && !peer.mood.resetting {
+        return barred("its stop had failed when it was last heard");
+    }
+    if peer.session().is_some() && peer.fingerprint != world.policy.fingerprint {
+        return barred("it was last heard with other settings, perhaps without the arbiter");
+    }
+    let (Some(free), Some(times)) = (world.free_at(group), &world.policy.lease) else {
+        return barred("no arbiter is configured");
+    };
+    let quiet = peer.silent_for(world.lived).map(|quiet| world.now - quiet + times.wait);
+    let free = quiet.map_or(free, |quiet| quiet.max(free));
+    if world.now < free {
+        let words = "it may still live on what it last heard from this node";
+        return Err(Missing::Lease(format!("{name}: {words}; {confirm}")));
+    }
+    let lease = &world.group(group).lease;
+    match claim {
+        None => Ok(Evidence::Expired),
+        Some(claim) if lease.is_granted(claim, world.now) => Ok(Evidence::Expired),
+        Some(_) => Err(match &lease.trouble {
+            Some(why) => Missing::Lease(format!("the arbiter has not granted the lease: {why}")),
+            None => Missing::Promise,
+        }),
+    }
+}
+
 /// Never heard since our session began: how a single node starts alone.
-fn unseen(world: &World, id: NodeId) -> Result<Evidence, Missing> {
+fn unseen(
+    world: &World,
+    group: &GroupName,
+    id: NodeId,
+    claim: Option<Epoch>,
+) -> Result<Evidence, Missing> {
     let name = world.name(id);
     if let Some(by) = &world.peer(id).confirmed_down {
         return Ok(Evidence::Operator { by: by.clone() });
+    }
+    if world.policy.lease.is_some() {
+        return expired(world, group, id, claim);
     }
     let confirm = format!("if {name} is surely off: hafailover confirm-down {name}");
     let barred = |words: String| Err(Missing::Barred(format!("{words}; {confirm}")));

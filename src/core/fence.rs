@@ -2,7 +2,7 @@
 //! is worth (hafailover-protocol(7), "Fencing"). Pure functions; `fencer` acts by them.
 
 use super::evidence::Evidence;
-use super::heartbeat::{Held, Phase};
+use super::heartbeat::{GroupReport, Held, Phase};
 use super::name::{GroupName, NodeId};
 use super::ownership::{self, in_maintenance};
 use super::policy::{FencePolicy, OnSilence};
@@ -18,6 +18,8 @@ pub struct Fence {
     pub again: Option<Instant>,
     /// How the last one ended.
     pub last: Option<End>,
+    /// When one last said that the peer is off, until it is heard in another life of its machine.
+    pub said_off: Option<Instant>,
     pub drill: Drill,
 }
 
@@ -28,8 +30,8 @@ pub enum State {
     /// The attempt is being written down.
     Ordered,
     Running(Run),
-    /// It ended well, at that moment: the peer was off, or cut from the storage.
-    Done(Run, Instant),
+    /// It ended well: the peer was off, or cut from the storage, when it last said so.
+    Done(Run),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -60,7 +62,7 @@ pub struct Drill {
 impl Fence {
     /// Our own loop stood still for long: nothing of before proves anything now.
     pub fn stalled(&mut self) {
-        if let State::Running(run) | State::Done(run, _) = &mut self.state {
+        if let State::Running(run) | State::Done(run) = &mut self.state {
             run.stale = true;
         }
     }
@@ -82,20 +84,32 @@ pub fn verdict(world: &World, id: NodeId) -> Option<Result<Evidence, String>> {
         State::Running(_) => format!("{name} is being fenced by {}", policy.by),
         _ => match barred(world, id, policy) {
             Some(words) => words,
-            None => format!("{name} is to be fenced by {} first", policy.by),
+            None => format!("{name} is to be fenced by {} first{}", policy.by, void(world, id)),
         },
     };
     Some(Err(words))
 }
 
-/// A fence of it ended well, and it began after the last sign of life.
+/// A fence of it ended well, and it began after the last sign of life. What was heard after its end
+/// voids it also where it does not show when it was sent: who does not hear us may be alive.
 pub fn proves(world: &World, id: NodeId) -> bool {
-    let Some(Fence { state: State::Done(run, _), .. }) = world.fences.get(&id) else {
+    let Some(Fence { state: State::Done(run), said_off, .. }) = world.fences.get(&id) else {
         return false;
     };
     let lied = world.record.fences.get(&id).is_some_and(|r| r.lied);
-    let since = world.peer(id).sign() < Some(run.began);
+    let peer = world.peer(id);
+    let since = peer.sign() < Some(run.began) && peer.arrived() <= *said_off;
     since && !run.stale && !lied
+}
+
+/// Why a fence that ended well proves nothing any more, for what then waits.
+fn void(world: &World, id: NodeId) -> &'static str {
+    match world.fences.get(&id).and_then(|fence| fence.said_off) {
+        Some(_) if proves(world, id) => "",
+        Some(off) if world.peer(id).arrived() > Some(off) => ": it was heard after the last time",
+        Some(_) => ": this node has stalled since the last time",
+        None => "",
+    }
 }
 
 /// Why no more attempts are made until a person comes.
@@ -111,7 +125,7 @@ pub fn failed(world: &World, id: NodeId, policy: &FencePolicy) -> Option<String>
     }
     let last = world.fences.get(&id)?.last.as_ref().and_then(|l| l.result.as_ref().err());
     let running = matches!(world.fences.get(&id)?.state, State::Ordered | State::Running(_));
-    (record.tries >= policy.attempts && !running).then(|| {
+    (record.tries >= policy.attempts && !running && !record.well).then(|| {
         format!(
             "{} attempts to fence {name} failed{}: hafailover fence {name} tries again",
             record.tries,
@@ -156,7 +170,8 @@ pub fn barred(world: &World, id: NodeId, policy: &FencePolicy) -> Option<String>
     if let Some(q) = world.others().find(hears) {
         return Some(format!("{} still hears {name}", world.name(q)));
     }
-    minority(world).or_else(|| failed(world, id, policy))
+    let minority = world.quorum().filter(|q| !q.may_fence()).map(|q| q.words());
+    minority.or_else(|| failed(world, id, policy))
 }
 
 /// The guard of its lost daemon, whose table is never whole, has spoken of all that it may run.
@@ -164,15 +179,6 @@ fn guard_told(world: &World, id: NodeId) -> bool {
     let peer = world.peer(id);
     let mut theirs = world.groups.iter().filter(|(_, g)| g.policy.nodes.contains(&id));
     peer.mood.guarding && theirs.all(|(name, _)| peer.reports.contains_key(name))
-}
-
-/// Of three nodes and more a minority fences nobody; who is surely down does not count.
-fn minority(world: &World) -> Option<String> {
-    let down = |q: &NodeId| proves(world, *q) || world.peer(*q).confirmed_down.is_some();
-    let known = world.others().filter(|q| world.heard(*q) || down(q)).count();
-    let (alive, all) = (1 + known, world.policy.nodes.len());
-    (all > 2 && alive * 2 <= all)
-        .then(|| format!("only {alive} of {all} nodes are alive here, which is no majority"))
 }
 
 /// Whether it is to be fenced now.
@@ -206,8 +212,10 @@ pub fn is_due(world: &World, id: NodeId) -> bool {
 /// How long its silence must last for that.
 fn turn(world: &World, id: NodeId) -> Duration {
     let peer = world.peer(id);
-    let mine = world.groups.values().filter(|g| g.held() == Held::Yes).count();
-    let theirs = peer.reports.values().filter(|r| r.held != Held::No).count();
+    // Counted alike on both sides, so that both come to the same order: what is owned, not strays.
+    let mine = world.groups.values().filter(|g| g.own.is_some() && g.held() != Held::No).count();
+    let owned = |r: &&GroupReport| r.claim.is_some() && r.held != Held::No;
+    let theirs = peer.reports.values().filter(owned).count();
     let first = mine > theirs || (mine == theirs && world.me < id);
     let turn = match (mine, theirs, first) {
         (0, 0, false) => 2,
@@ -232,8 +240,11 @@ pub fn explain(world: &World, id: NodeId) -> Option<String> {
         State::Running(run) => {
             format!("{name} is being fenced by {by} for {:.1} s, {attempt}", age(run.began))
         }
-        State::Done(_, at) if proves(world, id) => {
-            format!("{name} was fenced by {by} {:.1} s ago", age(*at))
+        State::Done(_) if proves(world, id) => {
+            format!(
+                "{name} was fenced by {by} {:.1} s ago",
+                age(fence.said_off.unwrap_or_default())
+            )
         }
         _ => match barred(world, id, policy) {
             Some(why) => format!("{name} is not fenced: {why}"),
@@ -247,7 +258,8 @@ pub fn explain(world: &World, id: NodeId) -> Option<String> {
                 let failed = fence.last.as_ref().and_then(|end| end.result.as_ref().err());
                 let failed = failed.map(|why| format!(", {attempt} failed: {why}"));
                 let failed = failed.unwrap_or_default();
-                format!("{name} will be fenced by {by} in {left:.1} s{failed}")
+                let again = void(world, id);
+                format!("{name} will be fenced by {by} in {left:.1} s{failed}{again}")
             }
         },
     })

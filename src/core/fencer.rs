@@ -35,14 +35,11 @@ impl Core {
     }
 
     fn judge_fence(&mut self, now: Instant, id: NodeId) {
+        let rests = matches!(self.fences[&id].state, State::Rest | State::Done(..));
+        if rests && wanted(&self.world(now), id) {
+            self.order_fence(id);
+        }
         match self.fences[&id].state {
-            State::Rest | State::Done(..) if wanted(&self.world(now), id) => {
-                let (here, there) = (self.boot, self.peers[&id].boot());
-                let record = self.store.record.fences.entry(id).or_default();
-                record.tries += 1;
-                (record.here, record.there) = (here, there);
-                self.fence_mut(id).state = State::Ordered;
-            }
             // Its own attempt is counted already.
             State::Ordered if self.still_wanted(now, id) => {
                 let store = &self.store;
@@ -63,6 +60,15 @@ impl Core {
             }
             State::Rest | State::Running(_) | State::Done(..) => {}
         }
+    }
+
+    /// The next attempt, written down first.
+    fn order_fence(&mut self, id: NodeId) {
+        let (here, there) = (self.boot, self.peers[&id].boot());
+        let record = self.store.record.fences.entry(id).or_default();
+        record.tries = if record.well { 1 } else { record.tries + 1 };
+        (record.well, record.here, record.there) = (false, here, there);
+        self.fence_mut(id).state = State::Ordered;
     }
 
     fn still_wanted(&self, now: Instant, id: NodeId) -> bool {
@@ -93,10 +99,9 @@ impl Core {
         self.touch_all();
         match end {
             Ok(()) => {
-                self.fence_mut(id).state = State::Done(run, now);
-                // It works: should it be needed again, all attempts are left.
-                let record = self.store.record.fences.entry(id).or_default();
-                record.tries = record.tries.min(1);
+                let fence = self.fence_mut(id);
+                (fence.state, fence.said_off) = (State::Done(run), Some(now));
+                self.store.record.fences.entry(id).or_default().well = true;
                 let state = match self.policy.fences.nodes[&id].kind {
                     FenceKind::Power => "off",
                     FenceKind::Storage => "cut from the storage",
@@ -125,10 +130,12 @@ impl Core {
         let alive = self.world(now).presence(id) == Presence::Alive;
         let record = self.store.record.fences.get(&id).copied().unwrap_or_default();
         let policy = &self.policy.fences.nodes[&id];
-        if let State::Done(_, done) = self.fences[&id].state {
+        // Whatever has become of the proof, and of later attempts.
+        if let Some(done) = self.fences[&id].said_off {
             let power = policy.kind == FenceKind::Power;
             let same = boot.is_some() && boot == record.there;
-            if power && same && sign > Some(done) {
+            let lied = power && same && sign > Some(done);
+            if lied {
                 let words = format!(
                     "{} said that it was off, and it answers in the same life of its machine: \
                      what rested on that was wrong",
@@ -136,15 +143,20 @@ impl Core {
                 );
                 self.say(Saying::new(What::FenceLied, words).peer(id));
                 self.store.record.fences.entry(id).or_default().lied = true;
-                self.fence_mut(id).state = State::Rest;
                 self.touch_all();
-            } else if alive && !(power && same) {
-                self.fence_mut(id).state = State::Rest;
+            }
+            if lied || (alive && !(power && same)) {
+                let fence = self.fence_mut(id);
+                fence.said_off = None;
+                if matches!(fence.state, State::Done(..)) {
+                    fence.state = State::Rest;
+                }
             }
         }
         let rests = matches!(self.fences[&id].state, State::Rest);
         if alive && rests && record.tries > 0 {
-            self.store.record.fences.entry(id).or_default().tries = 0;
+            let record = self.store.record.fences.entry(id).or_default();
+            (record.tries, record.well) = (0, false);
             self.fence_mut(id).again = None;
         }
     }
@@ -252,8 +264,13 @@ impl Core {
     pub(super) fn ask_clear_fence(&mut self, node: NodeId) -> Result<Wants, String> {
         self.fence_of(node)?;
         let record = self.store.record.fences.entry(node).or_default();
-        *record = FenceRecord { tries: 0, lied: false, ..*record };
-        self.fence_mut(node).again = None;
+        *record = FenceRecord { tries: 0, well: false, lied: false, ..*record };
+        let fence = self.fence_mut(node);
+        fence.again = None;
+        // The count of an attempt that waits for the disk is gone with the rest.
+        if matches!(fence.state, State::Ordered) {
+            fence.state = State::Rest;
+        }
         self.touch_all();
         let words = format!("the fence of {} is believed again", self.node_name(node));
         Ok(Wants::Noted { words })

@@ -18,10 +18,12 @@
 use super::event::{Member, MemberState, Observation};
 use super::evidence::Proof;
 use super::heartbeat::{GroupReport, Held, Phase, Tally, Unfit};
+use super::lease::Lease;
 use super::name::{Epoch, NodeId};
 use super::policy::GroupPolicy;
 use super::say::{Saying, What};
 use super::time::{Duration, Instant};
+use std::collections::BTreeSet;
 
 /// How long after a failed stop it is tried again by itself.
 pub const STUCK_RETRY: Duration = Duration::from_secs(1);
@@ -56,10 +58,16 @@ pub struct Group {
     pub quarantine: Option<(Instant, String)>,
     pub degraded: Option<String>,
     pub stuck: Option<Stuck>,
+    /// Units whose users were killed for this stop.
+    pub purged: BTreeSet<String>,
+    /// A reset of the machine on its account has failed.
+    pub unreset: bool,
     /// Members found running that nobody started for the cluster.
     pub strays: Vec<String>,
     /// A person asked to make the strays the group.
     pub adopting: bool,
+    /// By what this node may go on holding it.
+    pub lease: Lease,
     /// By what this node holds it.
     pub proof: Option<Proof>,
     /// A better node has been fit since then.
@@ -123,8 +131,11 @@ impl Group {
             quarantine: None,
             degraded: None,
             stuck: None,
+            purged: BTreeSet::new(),
+            unreset: false,
             strays: Vec::new(),
             adopting: false,
+            lease: Lease::default(),
             proof: None,
             better: None,
             told_waits: String::new(),
@@ -152,6 +163,8 @@ impl Group {
             (self.own, self.stopping, self.degraded) = (None, None, None);
             self.proof = None;
             self.told_stuck.clear();
+            self.purged.clear();
+            self.unreset = false;
         }
         (self.steady, self.settled) = (None, to == Phase::Running && from == Phase::Unknown);
         let name = |p: Phase| format!("{p:?}").to_lowercase();
@@ -181,9 +194,11 @@ impl Group {
         news
     }
 
-    /// The phase as it is told to others: running is what has come to stay.
+    /// The phase as it is told to others: running is what has come to stay, and stuck what nobody
+    /// is at work at.
     pub fn told_phase(&self) -> Phase {
         match self.phase {
+            Phase::Stuck if self.job.is_some() => Phase::Stopping,
             Phase::Running if !self.settled => Phase::Starting,
             phase => phase,
         }

@@ -35,6 +35,7 @@ impl Core {
         }
         self.learn_wishes(beat);
         self.learn_epochs(beat);
+        self.count_vouchers(beat);
         self.touched.extend(news.changed);
         self.compare_texts(beat);
         let differs = beat.fingerprint != self.policy.fingerprint;
@@ -99,15 +100,8 @@ impl Core {
 
     /// The highest epoch anybody speaks of; an old state file is so found out and mended.
     fn learn_epochs(&mut self, beat: &Heartbeat) {
-        for report in &beat.groups {
-            if !self.groups.contains_key(&report.name) {
-                continue;
-            }
-            let spoken = [Some(report.epoch), report.claim.map(|c| c.epoch), report.promise];
-            let top = spoken.into_iter().flatten().max().unwrap_or_default();
-            let record = self.store.record.groups.entry(report.name.clone()).or_default();
-            if top > record.epoch {
-                record.epoch = top;
+        for report in beat.groups.iter().filter(|r| self.groups.contains_key(&r.name)) {
+            if self.store.record.learn(self.policy.me, report) {
                 self.touched.insert(report.name.clone());
             }
         }
@@ -128,9 +122,15 @@ impl Core {
             if presence != Presence::Late {
                 peer.told.alive = presence == Presence::Alive;
             }
+            let resets = peer.mood.resetting && presence != Presence::Silent;
+            let told_resets = std::mem::replace(&mut peer.told.resets, resets);
             let lost = peer.mood.guarding && presence != Presence::Silent;
             let told_going = std::mem::replace(&mut peer.told.going, going);
             let told_lost = std::mem::replace(&mut peer.told.lost, lost);
+            if resets && !told_resets {
+                let words = "a stop failed there, and it resets itself";
+                self.say(Saying::new(What::PeerResets, words).peer(id));
+            }
             if lost && !told_lost {
                 let words = "its guard stops its groups and says when; on that node journalctl -u \
                              hafailover says why, and systemctl start hafailover brings it back";

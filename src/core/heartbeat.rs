@@ -47,6 +47,8 @@ pub struct Mood {
     pub amnesiac: bool,
     /// Its own loop stalled for so long that it must learn first what it missed.
     pub doubting: bool,
+    /// A stop failed, and the machine resets itself at once.
+    pub resetting: bool,
     /// This is no daemon: the daemon is lost, and its guard stops what it held.
     pub guarding: bool,
     /// How long after its last sign of life its guard chain has surely ended (verified stopped
@@ -208,6 +210,14 @@ pub struct Claim {
 pub struct Release {
     pub epoch: Epoch,
     pub successor: Option<NodeId>,
+}
+
+impl Release {
+    /// Whether it is the release right before that epoch, for that epoch's node: nobody can have
+    /// owned the group between the two.
+    pub fn gives(&self, epoch: Epoch) -> bool {
+        self.successor == Some(epoch.node) && self.epoch.counter + 1 == epoch.counter
+    }
 }
 
 #[cfg(test)]

@@ -93,6 +93,7 @@ impl Core {
             Ok(()) => self.release(now, name),
             Err(StopError::Stuck { unit, why, holders }) => {
                 self.stuck(now, name, format!("{unit}: {why}"), holders);
+                self.stop_failed(now, name, &unit, &format!("{unit}: {why}"));
             }
             Err(StopError::Unknown { why }) => {
                 self.stuck(now, name, format!("cannot tell whether it stopped: {why}"), Vec::new());
@@ -130,6 +131,9 @@ impl Core {
             saying.stop = stopping.map(|s| now.since(s.since));
             saying.peer = successor;
             self.say(saying.epoch(own).from_to(me, to.unwrap_or_default()));
+        }
+        if let Some(own) = own {
+            self.end_lease(name, own);
         }
         self.go(name, Phase::Stopped, &reason);
         let group = self.group_mut(name);

@@ -22,7 +22,7 @@ impl Core {
         self.touch_all();
         let names: Vec<GroupName> = self.groups.keys().cloned().collect();
         for name in names {
-            self.withdraw(&name, "this daemon is going");
+            self.withdraw(now, &name, "this daemon is going");
         }
         let words = match kind {
             Terminate::Stop => "being stopped: groups are given away",
@@ -80,7 +80,7 @@ impl Core {
 
     /// New settings. What did not change is not touched; a group that is no longer enabled but
     /// still held stays known, and advertised, until it is stopped.
-    pub(super) fn reconfigured(&mut self, policy: Policy) {
+    pub(super) fn reconfigured(&mut self, now: Instant, policy: Policy) {
         let names: Vec<GroupName> = self.groups.keys().cloned().collect();
         for name in names {
             match policy.groups.get(&name) {
@@ -92,7 +92,7 @@ impl Core {
                 None if self.group_mut(&name).phase() == Phase::Stopped
                     && self.group_mut(&name).held() == Held::No =>
                 {
-                    self.withdraw(&name, "the group is no longer enabled");
+                    self.withdraw(now, &name, "the group is no longer enabled");
                     self.group_mut(&name).retired = true;
                 }
                 None => self.group_mut(&name).retired = true,
@@ -102,13 +102,19 @@ impl Core {
         for (name, new) in &policy.groups {
             if !self.groups.contains_key(name) {
                 self.groups.insert(name.clone(), Group::new(new.clone()));
+                // What the peers have said of it so far.
+                for report in self.peers.values().filter_map(|p| p.reports.get(name)) {
+                    self.store.record.learn(self.policy.me, report);
+                }
             }
             self.out.push(Action::Observe { group: name.clone() });
         }
         let fixed = policy.nodes == self.policy.nodes && policy.links.len() == self.links.len();
         assert!(fixed, "the daemon starts anew for other nodes or links");
+        let had = self.policy.lease.clone();
         self.policy = policy;
         self.set_fences();
+        self.rearm_leases(now, had);
         self.beat.now = true;
         self.touch_all();
         self.say(Saying::new(What::Reloaded, "the settings were read again"));

@@ -11,16 +11,20 @@ mod bar;
 mod beat;
 mod detector;
 mod double;
+mod escalate;
 mod event;
 mod evidence;
 mod fence;
 mod fencer;
+pub mod grant;
 mod group;
 mod guard;
 mod hear;
 pub mod heartbeat;
 mod jobs;
+mod lease;
 mod leave;
+mod live;
 pub mod name;
 mod observe;
 mod outcome;
@@ -29,11 +33,14 @@ mod peer;
 pub mod policy;
 #[cfg(test)]
 mod props;
+mod quorum;
 pub mod record;
+mod renew;
 pub mod say;
 mod show;
 pub mod time;
 pub mod view;
+mod wake;
 mod world;
 
 pub use action::{Action, Reply};
@@ -43,17 +50,22 @@ pub use event::{
 };
 pub use evidence::{Evidence, Proof};
 pub use guard::{Guard, Lost};
+pub use lease::{LeaseAnswer, LeaseVerb};
+pub use quorum::Quorum;
 
 use ask::Asked;
 use detector::{Lived, Pulse};
 use double::Double;
+use escalate::Reset;
 use fence::Fence;
 use group::Group;
 use heartbeat::{Held, Phase, Unfit};
 use name::{BootId, GroupName, LinkId, NodeId, Session};
 use peer::Peer;
 use policy::Policy;
+use quorum::Minority;
 use record::Record;
+use renew::Arbiter;
 use say::{Saying, What};
 use std::collections::{BTreeMap, BTreeSet};
 use time::{Duration, Instant};
@@ -92,8 +104,11 @@ pub struct Core {
     going: Option<Going>,
     /// Another session under our name.
     double: Option<Double>,
+    arbiter: Arbiter,
     /// We learn what we missed in a stall.
     doubt: Option<Doubt>,
+    minority: Minority,
+    reset: Option<Reset>,
     store: Store,
     asked: BTreeMap<u64, Asked>,
     beat: Beat,
@@ -173,7 +188,10 @@ impl Core {
             starting: true,
             going: None,
             double: None,
+            arbiter: Arbiter::new(now, &policy),
             doubt: None,
+            minority: Minority::default(),
+            reset: None,
             store: Store {
                 durable: record.clone(),
                 record,
@@ -233,10 +251,13 @@ impl Core {
             Event::Stopped { group, job, result } => self.stopped(now, &group, job, result),
             Event::Fenced { node, id, result } => self.fenced(now, node, id, result),
             Event::FenceTried { node, id, result } => self.drilled(now, node, id, result),
+            Event::Leased { group, ticket, answer } => self.leased(now, &group, ticket, answer),
+            Event::UsersKilled { group, job, told } => self.users_killed(now, &group, job, told),
+            Event::ResetFailed { why } => self.reset_failed(&why),
             Event::ByHand { group, unit, verb } => self.by_hand(&group, &unit, verb),
             Event::Asked { request, by, command } => self.ask(now, request, by, command),
             Event::Cables { cables } => self.recabled(cables),
-            Event::Reconfigured { policy } => self.reconfigured(*policy),
+            Event::Reconfigured { policy } => self.reconfigured(now, *policy),
             Event::Terminate { kind } => self.terminate(now, kind),
             Event::Gap { lasted } => self.stalled(now, lasted.max(self.policy.timing.deadtime)),
         }
@@ -256,6 +277,9 @@ impl Core {
         self.judge_start(now);
         self.judge_disk(now);
         self.judge_fences(now);
+        self.tend_leases(now);
+        self.judge_quorum(now);
+        self.judge_stops(now);
         while let Some(group) = self.touched.pop_first() {
             self.step(now, &group);
         }
@@ -263,6 +287,7 @@ impl Core {
         self.go_away(now);
         self.persist(now);
         self.send(now);
+        self.judge_reset(now);
         let due = self.wake_at(now);
         self.pulse.expect(due);
     }
@@ -286,10 +311,12 @@ impl Core {
             jeopardy: &self.store.record.jeopardy,
             ill: self.ill(),
             doubting: self.doubt.is_some(),
+            minority: self.minority.sure,
             initdead_over: self.initdead_over(now),
             record: &self.store.record,
             durable: &self.store.durable,
             going: self.going.map(|g| g.kind),
+            arbiter: &self.arbiter,
         }
     }
 
@@ -299,7 +326,7 @@ impl Core {
 
     /// Why this node takes nothing at all.
     fn ill(&self) -> Option<Unfit> {
-        if self.going.is_some() {
+        if self.going.is_some() || self.reset.is_some() {
             Some(Unfit::Leaving)
         } else if !self.store.record.known {
             Some(Unfit::Amnesiac)
@@ -322,28 +349,6 @@ impl Core {
 
     fn touch_all(&mut self) {
         self.touched.extend(self.groups.keys().cloned());
-    }
-
-    /// Groups for which time alone can change something. The rest costs nothing per wake-up.
-    fn touch_restless(&mut self, now: Instant) {
-        let world = self.world(now);
-        let restless = self.groups.iter().filter(|(name, group)| {
-            let calm = match group.phase() {
-                Phase::Running => {
-                    group.settled && group.better.is_none() && group.failed_members().is_empty()
-                }
-                Phase::Stopped => {
-                    group.claim.is_none()
-                        && group.quarantine.is_none()
-                        && world.heard_holder(name).is_some()
-                }
-                Phase::Starting | Phase::Stopping => true,
-                Phase::Unknown | Phase::Stuck => false,
-            };
-            !calm
-        });
-        let names: Vec<GroupName> = restless.map(|(name, _)| name.clone()).collect();
-        self.touched.extend(names);
     }
 
     /// A link of ours became usable or not. Carrier counts as silence on it, no more.
@@ -422,29 +427,6 @@ impl Core {
             self.say(Saying::new(What::AmnesiaOver, words));
             self.touch_all();
         }
-    }
-
-    fn wake_at(&self, now: Instant) -> Instant {
-        let timing = &self.policy.timing;
-        let mut due = self.beat.next;
-        for peer in self.peers.values() {
-            if let Some(last) = peer.last_heard() {
-                let silent = self.lived(now).since(last);
-                let next = [timing.warntime, timing.deadtime].into_iter().find(|t| silent < *t);
-                due = next.map_or(due, |t| due.min(self.pulse.when(last, t)));
-            }
-        }
-        for group in self.groups.values() {
-            let claim = group.claim.as_ref().and_then(|c| c.start_at);
-            let stuck = group.stuck.as_ref().map(|s| s.retry);
-            for at in claim.into_iter().chain(stuck).filter(|at| *at > now) {
-                due = due.min(at);
-            }
-        }
-        if let Some(asked) = self.store.asked.filter(|_| !self.store.slow) {
-            due = due.min(asked + STORE_SLOW);
-        }
-        due.max(now + Duration::from_nanos(1))
     }
 
     /// Whether this node owns anything: it must not be put to sleep.

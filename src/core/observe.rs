@@ -46,6 +46,13 @@ impl Core {
         };
         group.own = Some(epoch);
         group.proof = group.seen.as_ref().and_then(|s| s.proof.clone());
+        let lasts = group.seen.as_ref().and_then(|s| s.lasts);
+        if let Some(times) = &self.policy.lease {
+            // Without a note it was started by settings without an arbiter: the peers, who have
+            // them too, wait longer than one lease.
+            let until = lasts.unwrap_or(now + times.lease);
+            self.groups.get_mut(name).expect("looked at above").lease.keep(epoch, until);
+        }
         let record = self.store.record.groups.entry(name.clone()).or_default();
         record.claim = Some(epoch);
         record.epoch = record.epoch.max(epoch);

@@ -66,7 +66,7 @@ impl Core {
 
     fn stopped_here(&self, name: &GroupName) -> Step {
         let Ok(group) = self.known(name) else { return gone(name) };
-        match (group.phase(), &group.stuck) {
+        match (group.told_phase(), &group.stuck) {
             (Phase::Stopped, _) => Step::Done(format!("{name} is stopped")),
             (Phase::Stuck, Some(stuck)) => Step::Refused(stuck_words(name, stuck)),
             (phase, _) => Step::Going(format!("{name} is {}", word(phase))),
@@ -158,7 +158,7 @@ impl Core {
     /// Whether the group runs anywhere, or what it lacks.
     fn comes_up(&self, world: &World, name: &GroupName) -> Step {
         let Ok(group) = self.known(name) else { return gone(name) };
-        if let (Phase::Stuck, Some(stuck)) = (group.phase(), &group.stuck) {
+        if let (Phase::Stuck, Some(stuck)) = (group.told_phase(), &group.stuck) {
             return Step::Refused(stuck_words(name, stuck));
         }
         if let Some((node, _)) = owner(world, name) {
@@ -244,7 +244,7 @@ impl Core {
 
     fn moved(&self, world: &World, group: &GroupName, to: NodeId, from: Epoch) -> Step {
         let Ok(state) = self.known(group) else { return gone(group) };
-        if let (Phase::Stuck, Some(stuck)) = (state.phase(), &state.stuck) {
+        if let (Phase::Stuck, Some(stuck)) = (state.told_phase(), &state.stuck) {
             return Step::Refused(stuck_words(group, stuck));
         }
         let name = world.name(to);

@@ -18,8 +18,9 @@ pub enum Decision {
     Wait(Vec<String>),
     Claim,
     Withdraw(String),
-    /// Evidence is complete but rests on silence: say when, and wait until then.
-    AnnounceStart,
+    /// Evidence is complete but rests on silence: say when, and wait until then; also until a
+    /// silent owner that is outvoted has stopped.
+    AnnounceStart(bool),
     Start(Vec<(NodeId, Evidence)>),
     Stop(String, Option<NodeId>),
     /// Somebody else holds it at a higher epoch: stop at once.
@@ -53,6 +54,7 @@ pub fn decide(world: &World, name: &GroupName) -> Decision {
         Phase::Running => decide_running(world, name),
         Phase::Stuck => {
             let due = group.stuck.as_ref().is_some_and(|s| world.now >= s.retry);
+            let due = due && group.job.is_none();
             if due && !in_maintenance(world, name) { Decision::StopAgain } else { Decision::Rest }
         }
     }
@@ -84,7 +86,8 @@ fn decide_idle(world: &World, name: &GroupName) -> Decision {
     if world.choice(name) != Some(world.me) || world.doubting {
         return Decision::Rest;
     }
-    if world.heard_holder(name).is_some() || rival(world, name).is_some() {
+    let shy = world.group(name).lease.shy.is_some_and(|at| world.now < at);
+    if world.heard_holder(name).is_some() || rival(world, name).is_some() || shy {
         return Decision::Rest;
     }
     let mut barred = Vec::new();
@@ -93,10 +96,14 @@ fn decide_idle(world: &World, name: &GroupName) -> Decision {
             Ok(_) => {}
             // It was heard this moment for the first time: it may be better placed than we.
             Err(Missing::Promise) => return Decision::Rest,
-            Err(Missing::Barred(words)) => barred.push(words),
+            Err(Missing::Lease(words) | Missing::Barred(words)) => barred.push(words),
         }
     }
-    if barred.is_empty() { Decision::Claim } else { Decision::Wait(barred) }
+    match (barred.is_empty(), world.outvoted()) {
+        (true, None) => Decision::Claim,
+        (true, Some(words)) => Decision::Wait(vec![words]),
+        (false, _) => Decision::Wait(barred),
+    }
 }
 
 /// Whether this node would claim the group, were it not for this peer of which nothing is known.
@@ -136,19 +143,32 @@ fn decide_claimed(world: &World, name: &GroupName, own: Epoch, at: Option<Instan
     if world.top_epoch(name) > own {
         return Decision::Withdraw(format!("epoch {} is known", world.top_epoch(name)));
     }
+    if let Some(words) = world.outvoted() {
+        return Decision::Withdraw(words);
+    }
     if world.durable.groups.get(name).and_then(|r| r.claim) != Some(own) {
         return Decision::Rest;
     }
-    let mut proof = Vec::new();
+    let (mut proof, mut awaited) = (Vec::new(), Vec::new());
     for peer in world.others() {
         match evidence::against(world, name, peer, Some(own)) {
             Ok(evidence) => proof.push((peer, evidence)),
             Err(Missing::Promise) => return Decision::Rest,
+            Err(Missing::Lease(words)) => awaited.push(words),
             Err(Missing::Barred(words)) => return Decision::Withdraw(words),
         }
     }
+    if awaited.is_empty() && !world.may_live(name, own) {
+        if world.group(name).lease.trouble.is_none() {
+            return Decision::Rest;
+        }
+        awaited.push(world.unleased(name, own));
+    }
+    if !awaited.is_empty() {
+        return Decision::Wait(awaited);
+    }
     match (proof.iter().any(|(_, e)| e.by_silence()), at) {
-        (true, None) => Decision::AnnounceStart,
+        (true, None) => Decision::AnnounceStart(world.may_linger(name, &proof)),
         (true, Some(at)) if world.now < at => Decision::Rest,
         (true, Some(_)) | (false, _) => Decision::Start(proof),
     }
@@ -172,8 +192,10 @@ fn decide_running(world: &World, name: &GroupName) -> Decision {
 fn must_stop(world: &World, name: &GroupName) -> Option<Decision> {
     let group = world.group(name);
     let own = group.own.unwrap_or_default();
+    let over = world.stop_at(name).is_some_and(|at| world.now >= at);
+    let over = || over.then(|| Decision::Stop(world.unleased(name, own), None));
     if in_maintenance(world, name) {
-        return None;
+        return over();
     }
     for peer in world.others().filter(|p| world.heard(*p)) {
         let Some(report) = world.peer(peer).reports.get(name) else { continue };
@@ -189,6 +211,13 @@ fn must_stop(world: &World, name: &GroupName) -> Option<Decision> {
             );
             return Some(Decision::Yield(peer, words));
         }
+    }
+    if let Some(stop) = over() {
+        return Some(stop);
+    }
+    // Also in doubt: what a majority may do by now, it does.
+    if let Some(words) = world.outvoted().filter(|_| world.minority) {
+        return Some(Decision::Stop(words, None));
     }
     if world.doubting {
         return None;
@@ -284,6 +313,7 @@ pub fn explain(world: &World, name: &GroupName) -> Vec<String> {
         None if world.wish(name).value.down => lines.push("an operator stopped it".into()),
         None => lines.push("no node may run it now".into()),
     }
+    lines.extend(world.quorum().map(|q| format!("quorum: {}", q.words())));
     lines.extend(standing(world, name));
     lines.extend(world.others().filter_map(|peer| fence::explain(world, peer)));
     if group.phase() == Phase::Stopped {
@@ -302,9 +332,13 @@ pub fn explain(world: &World, name: &GroupName) -> Vec<String> {
                 Err(Missing::Barred(words)) => {
                     format!("no evidence against {name_of}, {heard}: {words}")
                 }
+                Err(Missing::Lease(words)) => {
+                    format!("no evidence yet against {name_of}, {heard}: {words}")
+                }
             });
         }
     }
+    lines.extend(world.lease_words(name));
     lines.push(format!("decision here: {}", verdict(&decide(world, name), group)));
     lines
 }
@@ -350,7 +384,7 @@ fn verdict(decision: &Decision, group: &Group) -> String {
         Decision::Wait(missing) => format!("wait: {}", missing.join("; ")),
         Decision::Claim => "claim it".into(),
         Decision::Withdraw(why) => format!("withdraw the claim: {why}"),
-        Decision::AnnounceStart => "announce the start, then start it".into(),
+        Decision::AnnounceStart(_) => "announce the start, then start it".into(),
         Decision::Start(_) => "start it".into(),
         Decision::Stop(why, _) | Decision::TwoOwners(_, why) | Decision::Yield(_, why) => {
             format!("stop it: {why}")

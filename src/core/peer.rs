@@ -47,6 +47,8 @@ pub struct Peer {
     hears: Vec<NodeId>,
     pub mood: Mood,
     pub fingerprint: u64,
+    /// The whole cluster is in maintenance, as it said last.
+    pub maintenance: bool,
     pub reports: BTreeMap<GroupName, GroupReport>,
     /// Pages of its group table that were seen, and how many there are.
     pages: (u32, u8),
@@ -82,6 +84,7 @@ pub struct Told {
     pub texts: BTreeSet<GroupName>,
     pub going: bool,
     pub lost: bool,
+    pub resets: bool,
     pub double: Option<Session>,
 }
 
@@ -204,6 +207,7 @@ impl Peer {
     fn learn(&mut self, me: (NodeId, Session), beat: &Heartbeat, heard: &mut Heard) {
         self.mood = beat.mood;
         self.fingerprint = beat.fingerprint;
+        self.maintenance = beat.wishes.maintenance.value;
         let hears = beat.echoes.iter().filter(|e| !e.links.is_empty());
         self.hears = hears.clone().map(|e| e.peer).collect();
         let us = hears.filter(|e| (e.peer, e.session) == me).map(|e| e.links).next();
@@ -229,13 +233,17 @@ impl Peer {
         if silent >= timing.warntime {
             return Presence::Late;
         }
-        let fresh = self.sign.is_some_and(|s| now.since(s) < timing.deadtime);
-        match fresh && !self.hears_us.is_empty() {
+        match self.is_fresh(now, timing) && !self.hears_us.is_empty() {
             true => Presence::Alive,
             // Its answer to our first heartbeats may still be on the way.
             false if self.heard_for(now) < timing.warntime => Presence::Late,
             false => Presence::Deaf,
         }
+    }
+
+    /// Whether it has answered what we said within the last `deadtime`, by the clock.
+    pub fn is_fresh(&self, now: Instant, timing: &Timing) -> bool {
+        self.sign.is_some_and(|sign| now.since(sign) < timing.deadtime)
     }
 
     /// How long it has been heard without a break of `deadtime`.
@@ -315,6 +323,11 @@ impl Peer {
 
     pub fn sign(&self) -> Option<Instant> {
         self.sign
+    }
+
+    /// When the newest heartbeat of the accepted life arrived.
+    pub fn arrived(&self) -> Option<Instant> {
+        self.newest.map(|n| n.arrived)
     }
 
     /// What we answer to it: the newest stamp of the life it leads, and of one that has yet to

@@ -20,6 +20,8 @@ pub struct Policy {
     pub timing: Timing,
     pub safety: Safety,
     pub fences: Fences,
+    /// Leases at an arbiter; `None`: there is none.
+    pub lease: Option<LeaseTimes>,
     /// Of all settings that must agree between nodes.
     pub fingerprint: u64,
     pub groups: BTreeMap<GroupName, GroupPolicy>,
@@ -77,10 +79,12 @@ impl Policy {
                 silence: OnSilence::Hold,
                 unseen: OnSilence::Hold,
                 last_link: OnSilence::Hold,
+                quorum_lost: QuorumLost::Keep,
                 on_lost: OnLost::Leave,
                 guard_bound: ms(0),
             },
             fences: Fences::default(),
+            lease: None,
             fingerprint: 1,
             groups: BTreeMap::new(),
         }
@@ -99,12 +103,24 @@ pub struct Timing {
     pub restart_bound: Duration,
 }
 
+impl Timing {
+    /// With quorum-lost = "stop": how long after `deadtime` a majority waits before it starts what
+    /// an unheard owner may run. That one has missed its majority at the latest a keepalive after
+    /// `deadtime`, is sure of it two later, and stops within its budget; clocks differ by up to
+    /// one percent each.
+    pub fn quorum_wait(&self, stop_budget: Duration) -> Duration {
+        self.keepalive * 4 + stop_budget + (self.deadtime + stop_budget) / 50
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Safety {
     pub silence: OnSilence,
     pub unseen: OnSilence,
     /// With two or more links configured and only one left before the silence.
     pub last_link: OnSilence,
+    /// What becomes of the groups of a node that is not among a majority of three nodes and more.
+    pub quorum_lost: QuorumLost,
     /// What the guard chain of this node ends in when its daemon is lost for good.
     pub on_lost: OnLost,
     /// The guard chain's stated bound, from the daemon's last sign of life to verified stopped
@@ -145,12 +161,41 @@ pub enum FenceKind {
     Storage,
 }
 
+/// How long leases count; made and checked by `config` (hafailover-protocol(7), "Leases").
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct LeaseTimes {
+    /// The holder counts a lease, or a voucher, for so long from the time it asked.
+    pub lease: Duration,
+    /// On its own clock an owner has stopped, or was reset, so long after it asked, also where its
+    /// daemon died or hung before it could begin to stop.
+    pub most: Duration,
+    /// Others wait for so long after they last vouched, or heard the owner: by then it has
+    /// stopped, or was reset, whatever the clocks' drift.
+    pub wait: Duration,
+}
+
+impl LeaseTimes {
+    /// How long one question to the arbiter may take.
+    pub fn limit(&self) -> Duration {
+        self.lease / 8
+    }
+}
+
 /// Whether silence proves enough to take over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnSilence {
     Takeover,
     Hold,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum QuorumLost {
+    /// They run on.
+    Keep,
+    /// They are stopped, and a majority waits for that.
+    Stop,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -173,6 +218,8 @@ pub struct GroupPolicy {
     pub quarantine: Duration,
     /// Longest time its members need to stop (sum over layers of their own limits).
     pub stop_budget: Duration,
+    /// What follows when its members do not stop.
+    pub stop_failure: StopFailure,
     /// Longest time its members need to start.
     pub start_budget: Duration,
     /// Of what makes it this group and no other; nodes with different ones promise each other
@@ -183,12 +230,43 @@ pub struct GroupPolicy {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StopFailure {
+    /// It stays held, and is tried again; a person helps.
+    Hold,
+    /// Whoever keeps a file system of it busy is killed, once.
+    KillUsers,
+    /// This machine is reset.
+    FenceSelf,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Failback {
     No,
     Yes,
     /// After the preferred node has been fit for so long.
     After(Duration),
+}
+
+#[cfg(test)]
+impl GroupPolicy {
+    /// Short times, for the core's own tests.
+    pub fn quick(nodes: Vec<NodeId>) -> GroupPolicy {
+        let ms = Duration::from_millis;
+        GroupPolicy {
+            nodes,
+            failback: Failback::No,
+            retries: 1,
+            retry_window: ms(1000),
+            quarantine: ms(1000),
+            stop_budget: ms(100),
+            stop_failure: StopFailure::Hold,
+            start_budget: ms(100),
+            fingerprint: 1,
+            texts: 1,
+        }
+    }
 }
 
 #[cfg(test)]

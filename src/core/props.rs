@@ -6,7 +6,7 @@ use super::name::{BootId, Epoch, GroupName, LinkId, NodeId, Session};
 use super::ownership::{self, Decision};
 use super::policy::{Failback, GroupPolicy, Policy};
 use super::record::Record;
-use super::time::{Duration, Instant};
+use super::time::Instant;
 use super::{Action, Boot, Core, Event, Member, MemberState, Observation};
 use proptest::prelude::*;
 
@@ -80,18 +80,9 @@ fn group() -> GroupName {
 
 fn core(cluster: &Cluster, n: usize) -> (Core, Vec<Action>) {
     let pair = Policy::of_a_pair();
-    let ms = Duration::from_millis;
-    let policy = GroupPolicy {
-        nodes: cluster.order.iter().map(|n| NodeId(*n as u8)).collect(),
-        failback: if cluster.failback { Failback::Yes } else { Failback::No },
-        retries: 1,
-        retry_window: ms(1000),
-        quarantine: ms(1000),
-        stop_budget: ms(100),
-        start_budget: ms(100),
-        fingerprint: 1,
-        texts: 1,
-    };
+    let order = cluster.order.iter().map(|n| NodeId(*n as u8)).collect();
+    let failback = if cluster.failback { Failback::Yes } else { Failback::No };
+    let policy = GroupPolicy { failback, ..GroupPolicy::quick(order) };
     let nodes = (0..cluster.nodes.len()).map(|n| format!("n{n}")).collect();
     let groups = [(group(), policy)].into();
     let policy = Policy { me: NodeId(n as u8), nodes, groups, ..pair };

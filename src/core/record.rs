@@ -1,6 +1,6 @@
 //! What a node must not forget: written and fsynced before it is spoken of or acted on.
 
-use super::heartbeat::{GroupWish, NodeWishes, Register, Release};
+use super::heartbeat::{GroupReport, GroupWish, NodeWishes, Register, Release};
 use super::name::{BootId, Epoch, GroupName, NodeId};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,11 +20,32 @@ pub struct Record {
     pub fences: BTreeMap<NodeId, FenceRecord>,
 }
 
+impl Record {
+    /// The highest epoch that a peer speaks of; true: it is news. Without a state file, and for a
+    /// group that this one knows nothing of, it is not known whether one of our own was used: it is
+    /// not claimed any more.
+    pub fn learn(&mut self, me: NodeId, report: &GroupReport) -> bool {
+        let spoken = [Some(report.epoch), report.claim.map(|c| c.epoch), report.promise];
+        let top = spoken.into_iter().flatten().max().unwrap_or_default();
+        let record = self.groups.entry(report.name.clone()).or_default();
+        let news = top > record.epoch;
+        let unsure = !self.known || record.epoch == Epoch::default();
+        if news && unsure && top.node == me {
+            record.promise = Some(top);
+        }
+        record.epoch = record.epoch.max(top);
+        news
+    }
+}
+
 /// What must not be forgotten about fencing a peer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct FenceRecord {
-    /// Attempts since it was last alive.
+    /// Attempts since it was last alive, or since one ended well.
     pub tries: u32,
+    /// The last attempt ended well: when another is needed, all attempts are left.
+    #[serde(default)]
+    pub well: bool,
     /// It was heard after it had been off; so until a person clears it.
     pub lied: bool,
     /// The life of our machine in which the last attempt began, and the life of its machine.
@@ -38,6 +59,8 @@ pub struct GroupRecord {
     pub epoch: Epoch,
     /// Claimed, or owned by.
     pub claim: Option<Epoch>,
+    /// The last epoch given away: to the node that claimed it, to a successor, or, of our own, when
+    /// a claim was taken back: nobody may claim that again.
     pub promise: Option<Epoch>,
     pub released: Option<Release>,
     pub wish: Register<GroupWish>,

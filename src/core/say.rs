@@ -116,6 +116,8 @@ sayings! {
     PeerLeaving, "peer-leaving", Notice;
     /// A peer's daemon is lost, and its guard stops its groups.
     PeerLost, "peer-lost", Error;
+    /// A peer resets itself, as a stop failed there.
+    PeerResets, "peer-resets", Error;
     /// A peer runs other settings than we.
     PeerDiffers, "peer-differs", Warning;
     /// A peer has other files for the members of a group; it bars nothing.
@@ -131,6 +133,9 @@ sayings! {
     RedundancyLost, "redundancy-lost", Error;
     /// Two or more links towards a peer work again.
     RedundancyBack, "redundancy-back", Notice;
+    /// This node is not among a majority of the nodes.
+    QuorumLost, "quorum-lost", Critical;
+    QuorumRegained, "quorum-regained", Notice;
     /// A group changed its phase on this node.
     GroupPhase, "group-phase", Info;
     /// This node claims a group.
@@ -155,6 +160,12 @@ sayings! {
     GroupWhole, "group-whole", Notice;
     /// A stop failed: the group is still held, nobody may take it.
     GroupStuck, "group-stuck", Critical;
+    /// A unit was killed, or spared, that kept a file system of the group busy.
+    UsersKilled, "users-killed", Warning;
+    /// A stop failed: this machine is reset.
+    FenceSelf, "fence-self", Critical;
+    /// That reset is not made, or had no effect.
+    FenceSelfFailed, "fence-self-failed", Critical;
     /// This node is not used for the group for a while.
     Quarantined, "quarantined", Error;
     /// The quarantine is over or was cleared.
@@ -196,6 +207,11 @@ sayings! {
     FenceDrillFailed, "fence-drill-failed", Error;
     /// Our own loop stalled; silence is counted anew.
     Stalled, "stalled", Error;
+    /// The arbiter of the leases does not answer.
+    ArbiterLost, "arbiter-lost", Error;
+    ArbiterBack, "arbiter-back", Notice;
+    /// A group was not verified stopped before its lease was over.
+    LeaseOverrun, "lease-overrun", Critical;
     /// The state file cannot be written; nothing new is taken.
     StateFailed, "state-failed", Critical;
     /// No state file, or one older than what the peers remember.

@@ -22,6 +22,7 @@ impl Core {
             groups: self.groups.keys().map(|name| self.group_view(&world, name)).collect(),
             maintenance: world.wishes.maintenance.value,
             fences: self.fence_views(&world),
+            quorum: world.quorum(),
             warnings: self.warnings(&world, &disarmed),
             disarmed,
         }
@@ -98,6 +99,9 @@ impl Core {
 
     fn warnings(&self, world: &World, disarmed: &[String]) -> Vec<String> {
         let mut words: Vec<String> = disarmed.iter().map(|d| format!("disarmed: {d}")).collect();
+        if let Some(quorum) = world.quorum().filter(|_| world.minority) {
+            words.push(format!("no quorum: {}: {}", quorum.words(), self.minority_words()));
+        }
         if let Some((why, _)) = &self.store.failed {
             words.push(format!(
                 "the state file cannot be written ({why}): nothing new is taken until there is \

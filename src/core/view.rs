@@ -4,6 +4,7 @@
 use super::event::Member;
 use super::heartbeat::{Held, Mood, Phase, Tally, Unfit};
 use super::name::{Epoch, GroupName, NodeId};
+use super::quorum::Quorum;
 use super::time::Duration;
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +17,8 @@ pub struct View {
     pub maintenance: bool,
     #[serde(default)]
     pub fences: Vec<FenceView>,
+    /// Of three nodes and more: how the votes stand.
+    pub quorum: Option<Quorum>,
     /// The silence of a peer would not be acted on, and why; empty: armed.
     pub disarmed: Vec<String>,
     /// Everything a person should look at, one sentence each, with what to do.

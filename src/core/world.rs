@@ -11,6 +11,7 @@ use super::name::{BootId, Epoch, GroupName, NodeId};
 use super::peer::Peer;
 use super::policy::{OnSilence, Policy};
 use super::record::Record;
+use super::renew::Arbiter;
 use super::time::{Duration, Instant};
 use super::view::Presence;
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,12 +32,15 @@ pub struct World<'a> {
     pub ill: Option<Unfit>,
     /// Own loop stalled: what was missed must be learned first.
     pub doubting: bool,
+    /// Surely without a majority.
+    pub minority: bool,
     pub initdead_over: bool,
     /// What this node knows, and what of it is on disk.
     pub record: &'a Record,
     pub durable: &'a Record,
     /// It is going away.
     pub going: Option<Terminate>,
+    pub arbiter: &'a Arbiter,
 }
 
 impl World<'_> {
@@ -90,10 +94,7 @@ impl World<'_> {
         if let Some(q) = self.others().find(hears) {
             return Some(format!("{} still hears {}", self.name(q), self.name(id)));
         }
-        let alive = 1 + self.others().filter(|q| self.heard(*q)).count();
-        let all = self.policy.nodes.len();
-        (all > 2 && alive * 2 <= all)
-            .then(|| format!("only {alive} of {all} nodes are alive here, which is no majority"))
+        self.quorum().filter(|q| !q.is_majority()).map(|q| q.words())
     }
 
     /// The jeopardy rule, for a peer that is silent now.

@@ -139,6 +139,7 @@ impl Daemon {
             store: store.spawn(sender.clone())?,
             notify: Notify::spawn()?,
             links: Vec::new(),
+            arbiter: parts::open_arbiter(&setup, &sender)?,
             carrier: carrier::table()?,
             seen: BTreeMap::new(),
             asked: BTreeMap::new(),
@@ -407,6 +408,8 @@ impl Daemon {
             return Ok("nothing has changed".into());
         }
         let relink = old.links != now.links;
+        let rekeyed = self.setup.keys != new.keys;
+        let arbiter = old.arbiter != now.arbiter || now.arbiter.is_some() && rekeyed;
         self.parts.codec.rekey(new.keys.clone());
         self.parts.systemd.manage(new.managed());
         self.parts.fences = fences::Fences::of(&new);
@@ -414,6 +417,13 @@ impl Daemon {
         if relink {
             self.parts.links = Vec::new();
             self.parts.links = parts::open_links(&self.setup, &self.parts.inbox);
+        }
+        if arbiter {
+            let opened = parts::open_arbiter(&self.setup, &self.parts.inbox);
+            self.parts.arbiter = opened.unwrap_or_else(|error| {
+                self.parts.log.error(format!("the arbiter: {error}"));
+                None
+            });
         }
         self.happen(Event::Reconfigured { policy: Box::new(self.setup.policy()) });
         self.happen(parts::cables(&self.setup));

@@ -4,10 +4,11 @@ use super::burst::Burst;
 use super::fences::Fences;
 use super::setup::Setup;
 use crate::core::heartbeat::Heartbeat;
-use crate::core::name::{GroupName, LinkId, NodeId};
+use crate::core::name::{Epoch, GroupName, LinkId, NodeId};
 use crate::core::say::Saying;
 use crate::core::time::Instant;
-use crate::core::{Action, Event, Observation, Reply as CoreReply};
+use crate::core::{Action, Event, LeaseAnswer, LeaseVerb, Observation, Reply as CoreReply};
+use crate::io::arbiter::{ArbiterHandle, Asker};
 use crate::io::journal::{Journal, Names};
 use crate::io::keep::Keeper;
 use crate::io::link::LinkHandle;
@@ -16,7 +17,7 @@ use crate::io::net::{cable, instance, netlink};
 use crate::io::notify::Notify;
 use crate::io::store::StoreHandle;
 use crate::io::systemd::Systemd;
-use crate::io::{Inbox, Input, ReplySender, clock, link, token};
+use crate::io::{Inbox, Input, ReplySender, clock, link, reset, token};
 use crate::wire::control::{LinkCounters, Reply};
 use crate::wire::{Codec, Refusal};
 use std::collections::BTreeMap;
@@ -37,6 +38,7 @@ pub struct Parts {
     pub store: StoreHandle,
     pub keeper: Keeper,
     pub codec: Codec,
+    pub arbiter: Option<ArbiterHandle>,
     pub links: Vec<Line>,
     pub carrier: BTreeMap<String, bool>,
     pub seen: BTreeMap<GroupName, Observation>,
@@ -66,6 +68,18 @@ pub fn open_links(setup: &Setup, inbox: &Inbox) -> Vec<Line> {
         warned: None,
     };
     settings.links.iter().map(open).collect()
+}
+
+/// The arbiter of the settings, if there is one.
+pub fn open_arbiter(setup: &Setup, inbox: &Inbox) -> std::io::Result<Option<ArbiterHandle>> {
+    let settings = &setup.settings;
+    let Some(arbiter) = &settings.arbiter else { return Ok(None) };
+    let asker = Asker {
+        cluster: settings.cluster.clone(),
+        node: settings.nodes[usize::from(settings.me.0)].name.clone(),
+        keys: setup.keys.clone(),
+    };
+    ArbiterHandle::open(arbiter, asker, inbox.clone()).map(Some)
 }
 
 /// What the kernel says of which links share a cable.
@@ -114,7 +128,17 @@ impl Parts {
                     self.systemd.start(group, epoch, job, valid_until);
                 }
                 Action::Stop { group, job } => self.systemd.stop(group, job),
+                Action::KillUsers { group, unit, job } => self.systemd.kill_users(group, unit, job),
+                Action::Reset { group, flush } => self.reset(&group, flush),
                 Action::Prove { group, epoch, proof } => token::prove(&group, epoch, &proof),
+                Action::Lease { group, epoch, ticket, verb } => {
+                    self.lease(group, epoch, ticket, verb);
+                }
+                Action::Lasts { group, epoch, until } => {
+                    if let Err(error) = token::last(&group, epoch, until) {
+                        self.log.error(format!("until when {group} lasts: {error}"));
+                    }
+                }
                 Action::Adopt { group, epoch } => self.systemd.adopt(group, epoch),
                 Action::Observe { group } => self.systemd.observe(group),
                 Action::Announce { group } => self.systemd.announce(group),
@@ -134,8 +158,33 @@ impl Parts {
         }
     }
 
+    /// On a thread of its own: what fails leaves a loop that goes on.
+    fn reset(&self, group: &GroupName, flush: Duration) {
+        self.log.error(format!("{group} does not stop: this machine is reset now"));
+        let (journal, inbox) = (self.journal.clone(), self.inbox.clone());
+        let now = move || {
+            journal.flush(flush);
+            let why = reset::now();
+            let _ = inbox.blocking_send(Input::Event(Event::ResetFailed { why }));
+        };
+        if let Err(e) = std::thread::Builder::new().name("reset".into()).spawn(now) {
+            let why = format!("no thread for it ({e})");
+            let _ = self.inbox.try_send(Input::Event(Event::ResetFailed { why }));
+        }
+    }
+
     pub fn say(&self, saying: &Saying) {
         self.journal.say(saying);
+    }
+
+    fn lease(&mut self, group: GroupName, epoch: Epoch, ticket: u64, verb: LeaseVerb) {
+        let asked =
+            self.arbiter.as_ref().is_some_and(|a| a.ask(group.clone(), epoch, ticket, verb));
+        if !asked {
+            let answer = LeaseAnswer::Unknown("it cannot be asked".into());
+            let event = Event::Leased { group, ticket, answer };
+            let _ = self.inbox.try_send(Input::Event(event));
+        }
     }
 
     fn answer(&mut self, request: u64, reply: CoreReply) {

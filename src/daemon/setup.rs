@@ -93,10 +93,14 @@ impl Source {
         Ok(Source { settings: settings.map_err(|e| e.to_string())?, host, text })
     }
 
-    /// A lost choice must not become the default under a group that runs.
+    /// A lost choice must not become the default under a group that runs, and a lease too short for
+    /// one must not end it.
     fn chosen(self) -> Result<Source, String> {
         let targets = target::find(Path::new("/")).targets;
-        match targets.iter().find_map(|target| target::unchosen(target, &self.settings)) {
+        let not = |t: &target::Target| {
+            target::unchosen(t, &self.settings).or_else(|| target::outlasts(t, &self.settings))
+        };
+        match targets.iter().find_map(not) {
             Some(words) => Err(words),
             None => Ok(self),
         }

@@ -131,14 +131,19 @@ impl Agent {
     }
 
     fn wait_off(&self) -> Result<(), Failure> {
+        let mut said_on = false;
         loop {
-            match self.run("status")?.code() {
-                Some(STATUS_OFF) => return Ok(()),
-                Some(STATUS_ON) if Instant::now() + ASK_AGAIN < self.end => {
+            match self.run("status").map(|status| status.code()) {
+                Ok(Some(STATUS_OFF)) => return Ok(()),
+                Ok(Some(STATUS_ON)) if Instant::now() + ASK_AGAIN < self.end => {
+                    said_on = true;
                     std::thread::sleep(ASK_AGAIN);
                 }
-                Some(STATUS_ON) => return Err(Failure::StillOn),
-                _ => return Err(Failure::NoState),
+                Ok(Some(STATUS_ON)) => return Err(Failure::StillOn),
+                // Its time ended in the middle of one more question: what it said stands.
+                Err(Failure::Late) if said_on => return Err(Failure::StillOn),
+                Err(failure) => return Err(failure),
+                Ok(_) => return Err(Failure::NoState),
             }
         }
     }
@@ -295,6 +300,8 @@ mod tests {
         let nothing = agent(dir.path(), "case $action in status) exit 0;; esac", 1200);
         assert_eq!(nothing.off(), Err(Failure::StillOn));
         assert_eq!(agent(dir.path(), "exit 1", 5000).off(), Err(Failure::Refused));
+        let slow = "case $action in status) test -e asked && sleep 60; touch asked; exit 0;; esac";
+        assert_eq!(agent(dir.path(), slow, 2000).off(), Err(Failure::StillOn));
         let blind = agent(dir.path(), "case $action in status) exit 1;; esac", 5000);
         assert_eq!(blind.off(), Err(Failure::NoState));
         let missing = Agent { path: "/nowhere/fence_x".into(), ..honest };

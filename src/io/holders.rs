@@ -16,11 +16,7 @@ type Device = (u32, u32);
 /// where nothing is mounted at `path` (`Where=`) any more, by that of `what` (`What=`).
 pub fn holders(path: &str, what: &str) -> Vec<String> {
     let there = kernel::mounted(path).unwrap_or(true);
-    let device = match there {
-        true => device_of(Path::new(path)),
-        false => kernel::block_device(what).map(|d| (rustix::fs::major(d), rustix::fs::minor(d))),
-    };
-    let Some(device) = device else { return Vec::new() };
+    let Some(device) = device(path, what, there) else { return Vec::new() };
     let table = |file: &str| read_to_string(file).unwrap_or_default();
     let on = |file: &str| device_of(Path::new(file)) == Some(device);
     let mut found = Vec::new();
@@ -30,9 +26,25 @@ pub fn holders(path: &str, what: &str) -> Vec<String> {
     found.extend(loops(on));
     found.extend(swaps(&table("/proc/swaps"), on));
     found.extend(exports(&table("/proc/fs/nfsd/exports"), on));
-    found.extend(processes(device, HOLDERS_MAX.saturating_sub(found.len())));
+    let most = HOLDERS_MAX.saturating_sub(found.len());
+    found.extend(processes(device, most).into_iter().map(|(_, words)| words));
     found.truncate(HOLDERS_MAX);
     found.iter().map(|words| printable(words)).collect()
+}
+
+/// The processes among them, each with what it holds; all of them.
+pub fn users(path: &str, what: &str) -> Vec<(u32, String)> {
+    let there = kernel::mounted(path).unwrap_or(true);
+    let Some(device) = device(path, what, there) else { return Vec::new() };
+    let process = |(pid, words): (u32, String)| (pid, printable(&words));
+    processes(device, usize::MAX).into_iter().map(process).collect()
+}
+
+fn device(path: &str, what: &str, there: bool) -> Option<Device> {
+    match there {
+        true => device_of(Path::new(path)),
+        false => kernel::block_device(what).map(|d| (rustix::fs::major(d), rustix::fs::minor(d))),
+    }
 }
 
 /// The file system a path is on, without asking it anything: one that hangs would hang us.
@@ -94,21 +106,19 @@ fn exports(table: &str, on: impl Fn(&str) -> bool) -> Vec<String> {
     words
 }
 
-fn processes(device: Device, most: usize) -> Vec<String> {
+fn processes(device: Device, most: usize) -> Vec<(u32, String)> {
     let home = read_link("/proc/1/ns/mnt").ok();
     let mut found = Vec::new();
     for entry in read_dir("/proc").into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        if found.len() == most || name.parse::<u32>().is_err() {
-            continue;
-        }
+        let Some(pid) = name.parse::<u32>().ok().filter(|_| found.len() < most) else { continue };
         let Some(what) = held_by(&entry.path(), device) else { continue };
         let comm = read_to_string(entry.path().join("comm")).unwrap_or_default();
         let away = match read_link(entry.path().join("ns/mnt")).ok() == home {
             true => "",
             false => ", in another mount namespace (a container?)",
         };
-        found.push(format!("pid {name} ({}) {what}{away}", comm.trim()));
+        found.push((pid, format!("pid {name} ({}) {what}{away}", comm.trim())));
     }
     found
 }

@@ -145,17 +145,22 @@ fn entry(saying: &Saying, names: &Names) -> Vec<u8> {
 /// The sentence.
 pub fn text(saying: &Saying, names: &Names) -> String {
     let peer = saying.peer.and_then(|p| names.nodes.get(usize::from(p.0)).cloned());
-    let peer = peer.unwrap_or_default();
     let link = saying.link.and_then(|l| names.links.get(usize::from(l.0)).cloned());
-    let link = link.unwrap_or_default();
-    let group = saying.group.as_ref().map(|g| g.0.clone()).unwrap_or_default();
-    let (from, to, why) = (&saying.from, &saying.to, &saying.reason);
-    let what = match saying.what {
+    let group = saying.group.as_ref().map(|g| g.0.as_str()).unwrap_or_default();
+    let (peer, link) = (peer.unwrap_or_default(), link.unwrap_or_default());
+    let subject = match of_nodes(saying.what, &peer, &link) {
+        Some(subject) => subject,
+        None => of_groups(saying, group, &peer),
+    };
+    format!("{subject}: {}", saying.reason)
+}
+
+/// What concerns nodes and links.
+fn of_nodes(what: What, peer: &str, link: &str) -> Option<String> {
+    Some(match what {
         What::DaemonStarted => "hafailover".to_string(),
         What::DaemonStopped => "hafailover ends".to_string(),
         What::Reloaded => "Reloaded".to_string(),
-        What::SettingsWrong if group.is_empty() => "The last accepted settings stay".to_string(),
-        What::SettingsWrong => format!("{group} keeps its last accepted settings"),
         What::SettingsRight => "The settings are good again".to_string(),
         What::PeerAlive => format!("{peer} is alive"),
         What::PeerLate => format!("{peer} is late"),
@@ -163,14 +168,38 @@ pub fn text(saying: &Saying, names: &Names) -> String {
         What::PeerDeaf => format!("{peer} is deaf"),
         What::PeerLeaving => format!("{peer} leaves"),
         What::PeerLost => format!("The daemon of {peer} is lost"),
+        What::PeerResets => format!("{peer} resets itself"),
         What::PeerDiffers => format!("{peer} has other settings"),
-        What::MembersDiffer => format!("{group} has other files of its members on {peer}"),
-        What::MembersAgree => format!("{group} has the same files of its members on {peer}"),
         What::PeerDouble => format!("{peer} is there twice"),
         What::LinkUp => format!("Link {link} to {peer} is up"),
         What::LinkDown => format!("Link {link} to {peer} is down"),
         What::RedundancyLost => format!("Redundancy towards {peer} is lost"),
         What::RedundancyBack => format!("Redundancy towards {peer} is back"),
+        What::ArbiterLost => "The arbiter does not answer".to_string(),
+        What::ArbiterBack => "The arbiter is back".to_string(),
+        What::QuorumLost => "This node has lost the quorum".to_string(),
+        What::QuorumRegained => "This node has the quorum again".to_string(),
+        What::Operator => "Asked for".to_string(),
+        What::StandbyOn => format!("{peer} is in standby"),
+        What::StandbyOff => format!("{peer} is no longer in standby"),
+        What::Stalled => "Stalled".to_string(),
+        What::StateFailed => "The state file failed".to_string(),
+        What::Amnesia => "This node has lost its state".to_string(),
+        What::AmnesiaOver => "This node knows its state again".to_string(),
+        What::GuardStops => "The guard stops the groups".to_string(),
+        What::GuardDone => "The guard is done".to_string(),
+        _ => return None,
+    })
+}
+
+/// What concerns a group.
+fn of_groups(saying: &Saying, group: &str, peer: &str) -> String {
+    let (from, to) = (&saying.from, &saying.to);
+    match saying.what {
+        What::SettingsWrong if group.is_empty() => "The last accepted settings stay".to_string(),
+        What::SettingsWrong => format!("{group} keeps its last accepted settings"),
+        What::MembersDiffer => format!("{group} has other files of its members on {peer}"),
+        What::MembersAgree => format!("{group} has the same files of its members on {peer}"),
         What::GroupPhase => format!("{group}: {from} to {to}"),
         What::GroupClaimed => format!("{group} is claimed"),
         What::ClaimWithdrawn => format!("The claim on {group} is withdrawn"),
@@ -184,6 +213,9 @@ pub fn text(saying: &Saying, names: &Names) -> String {
         What::GroupDegraded => format!("{group} is degraded"),
         What::GroupWhole => format!("{group} is whole again"),
         What::GroupStuck => format!("{group} is stuck"),
+        What::UsersKilled => format!("Users of {group}"),
+        What::FenceSelf => format!("{group} does not stop"),
+        What::FenceSelfFailed => format!("No reset for {group}"),
         What::Quarantined => format!("{group} is quarantined here"),
         What::QuarantineOver => format!("The quarantine of {group} here is over"),
         What::GroupWaits => format!("{group} waits"),
@@ -194,24 +226,15 @@ pub fn text(saying: &Saying, names: &Names) -> String {
         What::ByHand => format!("By hand in {group}"),
         What::StartRefused => format!("Start refused in {group}"),
         What::TokenMissing => format!("The token of {group} was missing"),
-        What::Operator => "Asked for".to_string(),
-        What::StandbyOn => format!("{peer} is in standby"),
-        What::StandbyOff => format!("{peer} is no longer in standby"),
         What::MaintenanceOn if group.is_empty() => "Maintenance is on".to_string(),
         What::MaintenanceOn => format!("Maintenance of {group} is on"),
         What::MaintenanceOff if group.is_empty() => "Maintenance is off".to_string(),
         What::MaintenanceOff => format!("Maintenance of {group} is off"),
-        What::Stalled => "Stalled".to_string(),
-        What::StateFailed => "The state file failed".to_string(),
-        What::Amnesia => "This node has lost its state".to_string(),
-        What::AmnesiaOver => "This node knows its state again".to_string(),
+        What::LeaseOverrun => format!("{group} outlives its lease"),
         What::CarrierLost => format!("No carrier for {group}"),
         What::CarrierBack => format!("Carrier for {group} is back"),
-        What::GuardStops => "The guard stops the groups".to_string(),
-        What::GuardDone => "The guard is done".to_string(),
-        what => of_fence(what, &peer),
-    };
-    format!("{what}: {why}")
+        what => of_fence(what, peer),
+    }
 }
 
 fn of_fence(what: What, peer: &str) -> String {

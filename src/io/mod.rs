@@ -4,6 +4,7 @@
 use crate::core::Event;
 use crate::core::name::LinkId;
 
+pub mod arbiter;
 pub mod clock;
 pub mod disk;
 pub mod fence;
@@ -15,12 +16,14 @@ pub mod link;
 pub mod log;
 pub mod net;
 pub mod notify;
+pub mod reset;
 pub mod rt;
 pub mod serial;
 pub mod store;
 pub mod systemd;
 pub mod token;
 pub mod udp;
+pub mod witness;
 
 /// What the parts report to the daemon's loop.
 #[derive(Debug)]

@@ -53,6 +53,11 @@ enum Mode {
     Stopping,
 }
 
+/// Once, from a program that has nothing else to say.
+pub fn ready_now() {
+    let _ = sd_notify::notify(&[NotifyState::Ready]);
+}
+
 impl Notify {
     pub fn spawn() -> std::io::Result<Notify> {
         Notify::through(sd_notify::watchdog_enabled(), |states| {

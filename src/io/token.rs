@@ -7,6 +7,7 @@
 
 use crate::core::Proof;
 use crate::core::name::{Epoch, GroupName, NodeId};
+use crate::core::time::Instant;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
@@ -21,6 +22,8 @@ const CLOSED: &str = "/run/hafailover/stopping";
 const MEMBERS: &str = "/run/hafailover/members";
 /// By what each is held.
 const PROOFS: &str = "/run/hafailover/proof";
+/// Until when each may go on: `COUNTER NODE BOOT UNTIL`, nanoseconds of CLOCK_BOOTTIME.
+const LASTS: &str = "/run/hafailover/lasts";
 
 fn path(group: &GroupName) -> PathBuf {
     PathBuf::from(DIR).join(&group.0)
@@ -56,6 +59,21 @@ pub fn proof(group: &GroupName, epoch: Epoch) -> Option<Proof> {
     let text = std::fs::read_to_string(PathBuf::from(PROOFS).join(&group.0)).ok()?;
     let kept: Kept = serde_json::from_str(&text).ok()?;
     (kept.boot == boot() && kept.epoch == epoch).then_some(kept.proof)
+}
+
+/// Until when the owner by this epoch may go on. What cannot be written leaves the earlier time, or
+/// none, and both are on the safe side.
+pub fn last(group: &GroupName, epoch: Epoch, until: Instant) -> std::io::Result<()> {
+    let (Epoch { counter, node }, boot) = (epoch, boot());
+    put(LASTS, group, format!("{counter} {} {boot:016x} {}\n", node.0, until.0))
+}
+
+/// Until when the owner by that epoch may go on, if it was said in this boot.
+pub fn lasts(group: &GroupName, epoch: Epoch) -> Option<Instant> {
+    let text = std::fs::read_to_string(PathBuf::from(LASTS).join(&group.0)).ok()?;
+    let (token, until) = text.trim_end().rsplit_once(' ')?;
+    let until = until.parse().ok().map(Instant)?;
+    (parse(token, boot()) == Some(epoch)).then_some(until)
 }
 
 /// Remembers what is to be stopped before the group is released.
@@ -107,6 +125,7 @@ pub fn close(group: &GroupName) -> std::io::Result<()> {
 pub fn remove(group: &GroupName) -> std::io::Result<()> {
     but_for_missing(std::fs::remove_file(path(group)))?;
     let _ = std::fs::remove_file(PathBuf::from(PROOFS).join(&group.0));
+    let _ = std::fs::remove_file(PathBuf::from(LASTS).join(&group.0));
     but_for_missing(std::fs::remove_file(closed_path(group)))?;
     but_for_missing(std::fs::remove_file(PathBuf::from(MEMBERS).join(&group.0)))
 }

@@ -96,7 +96,7 @@ pub fn read(bytes: &[u8], head: Head, roster: &Roster) -> Option<Heartbeat> {
 }
 
 fn write_mood(w: &mut Writer, mood: &Mood) {
-    let last = [mood.amnesiac, mood.doubting, mood.guarding];
+    let last = [mood.amnesiac, mood.doubting, mood.guarding, mood.resetting];
     let bits = [mood.starting, mood.leaving, mood.shutting_down].into_iter().chain(last);
     w.u8(bits.enumerate().map(|(n, b)| u8::from(b) << n).sum());
     w.option(mood.restarting, Writer::duration);
@@ -112,6 +112,7 @@ fn read_mood(r: &mut Reader) -> Option<Mood> {
         amnesiac: bits & 8 != 0,
         doubting: bits & 16 != 0,
         guarding: bits & 32 != 0,
+        resetting: bits & 64 != 0,
         restarting: r.option(Reader::duration)?,
         guard_bound: r.option(Reader::duration)?,
     })

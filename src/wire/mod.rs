@@ -20,6 +20,7 @@ pub mod keys;
 pub mod line;
 pub mod size;
 mod window;
+pub mod witness;
 
 use crate::core::heartbeat::Heartbeat;
 use crate::core::name::{LinkId, NodeId, Session};

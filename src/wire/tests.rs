@@ -396,7 +396,7 @@ fn any_report() -> impl Strategy<Value = GroupReport> {
 }
 
 fn any_beat() -> impl Strategy<Value = Heartbeat> {
-    let mood = (vec(any::<bool>(), 6), option::of(any_duration()), option::of(any_duration()))
+    let mood = (vec(any::<bool>(), 7), option::of(any_duration()), option::of(any_duration()))
         .prop_map(|(b, restarting, guard_bound)| Mood {
             starting: b[0],
             leaving: b[1],
@@ -404,6 +404,7 @@ fn any_beat() -> impl Strategy<Value = Heartbeat> {
             amnesiac: b[3],
             doubting: b[4],
             guarding: b[5],
+            resetting: b[6],
             restarting,
             guard_bound,
         });

@@ -56,6 +56,25 @@ fn a_pair_with_defaults_is_well_and_the_arithmetic_is_told() {
     }
 }
 
+/// Goal: leases that anybody may end, and a password in clear, are told of.
+#[test]
+fn an_etcd_that_anybody_may_write_to_is_told_of() {
+    let root = machine();
+    let with = |more: &str| {
+        let arbiter = format!("[arbiter]\nkind = \"etcd\"\n[arbiter.etcd]\n{more}\n");
+        root.file("etc/hafailover/hafailover.toml", &format!("{GOOD}{SILENCE}{arbiter}"));
+        check(&root).1
+    };
+    let plain = with("endpoints = [\"http://10.0.0.1:2379\"]");
+    assert!(plain.contains("warning: arbiter: whoever reaches http://10.0.0.1:2379"), "{plain}");
+    assert!(plain.contains("list every member"), "{plain}");
+    let two = "endpoints = [\"https://10.0.0.1:1\", \"http://10.0.0.2:1\"]\nca = \"/c\"\n";
+    let clear = with(&format!("{two}user = \"x\"\npassword-file = \"/p\""));
+    assert!(clear.contains("goes to http://10.0.0.2:1 in clear"), "{clear}");
+    let safe = with("endpoints = [\"https://10.0.0.1:1\"]\nca = \"/c\"");
+    assert!(!safe.contains("warning: arbiter"), "{safe}");
+}
+
 /// Goal: a line is weighed against the frames of the groups that are enabled, not of one.
 #[test]
 fn a_line_that_cannot_carry_the_groups_is_refused() {
@@ -242,4 +261,25 @@ fn order_holds_through_an_alias() {
     let (_, said) = check(&root);
     assert!(!said.contains("is not ordered after"), "{said}");
     assert!(said.contains("= smbd.service 90s + base.service 90s + srv.mount 20s"), "{said}");
+}
+
+/// Goal: nobody waits for a stop of which nobody has said how long it takes, or less than it takes.
+#[test]
+fn a_stop_without_a_majority_is_weighed_against_the_takeover() {
+    let root = machine();
+    let three = format!(
+        "{GOOD}nodes = [\"n1\", \"n2\"]\n[[node]]\nname = \"n3\"\n{SILENCE}quorum-lost = \"stop\"\n"
+    );
+    root.file("etc/hafailover/hafailover.toml", &three);
+    let (code, said) = check(&root);
+    assert_eq!(code, 0, "{said}");
+    for words in ["others start no sooner than deadtime + 123", "of 3 nodes 2 are a majority"] {
+        assert!(said.contains(words), "no {words:?} in\n{said}");
+    }
+    root.write("files.target.d/budget.conf", "[X-Hafailover]\nStopBudget=30s\n");
+    let (code, said) = check(&root);
+    assert!(code == 1 && said.contains("its stop may take 110s"), "{said}");
+    root.write("files.target.d/budget.conf", "[X-Hafailover]\nStopBudget=\n");
+    let (code, said) = check(&root);
+    assert!(code == 1 && said.contains("has no StopBudget="), "{said}");
 }

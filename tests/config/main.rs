@@ -1,6 +1,7 @@
 //! Wrong input: each must be refused with the place, what is wrong and how to mend it.
 
 mod accepted;
+mod arbiter;
 mod check;
 mod fence;
 mod gates;
@@ -65,6 +66,7 @@ fn every_wrong_file_says_where_and_what() {
         (with("[safety]\nsilence = \"maybe\"\n"), lines + 2, "takeover"),
         (with("[safety]\nstonith = true\n"), lines + 2, "stonith"),
         (with("[safety]\nguard-bound = \"1s\"\n"), lines + 2, "a second or more"),
+        (with("[safety]\nquorum-lost = \"stop\"\n"), lines + 2, "neither is a majority"),
         (with("[fencing]\n"), lines + 1, "fencing"),
         (with("[[node]]\nname = \"n1\"\n"), lines + 2, "twice"),
         (with("[[node]]\nname = \"a b\"\n"), lines + 2, "host name"),
@@ -363,6 +365,7 @@ fn a_member_that_is_masked_or_broken_leaves_the_group_known() {
 fn every_wrong_section_says_where_and_what() {
     let cases = [
         ("Nodes=n1 n3\n", "n3 is no node"),
+        ("StopFailure=reboot\n", "hold, kill-users or fence-self"),
         ("Nodes=n1 n1\n", "twice"),
         ("Failback=maybe\n", "delay like 10min"),
         ("Order=alphabet\n", "listed or units"),
@@ -447,4 +450,38 @@ proptest! {
             prop_assert!(words.contains(&format!("\"{text}\"")), "{}", words);
         }
     }
+}
+
+const ARBITER: &str =
+    "[arbiter]\nkind = \"witness\"\nlease = \"20s\"\n[arbiter.witness]\naddress = \"192.0.2.9\"\n";
+
+/// Goal: numbers that would not protect are refused, with the arithmetic.
+#[test]
+fn an_arbiter_that_would_not_protect_is_refused() {
+    let read = |more: &str| parse(&format!("{GOOD}{more}"), "h.toml", "n1");
+    let settings = read(ARBITER).expect("good");
+    let arbiter = settings.arbiter.as_ref().expect("it is there");
+    assert_eq!(arbiter.times.lease.as_secs(), 20);
+    let wait = 32.0 * 1.01 / 0.99 + 1.0;
+    assert!((arbiter.times.wait.as_secs_f64() - wait).abs() < 1e-3, "{:?}", arbiter.times);
+    assert!(arbiter.chain().contains("33.6 s"));
+    assert_ne!(settings.fingerprint, good().fingerprint);
+    let wrong = [
+        (ARBITER.replace("20s", "1s"), "2s to 3600s"),
+        (ARBITER.replace("20s", "3s") + "[timing]\ndeadtime = \"2s\"\n", "twice deadtime"),
+        (ARBITER.replace("lease =", "drift = \"20%\"\nlease ="), "percentage"),
+        (ARBITER.replace("witness\"\n", "other\"\n"), "witness"),
+        (ARBITER.replace("[arbiter.witness]\naddress = \"192.0.2.9\"\n", ""), "address"),
+        (ARBITER.replace("192.0.2.9", "0.0.0.0"), "own address"),
+        (ARBITER.to_string() + "[safety]\non-lost = \"leave\"\n", "on-lost"),
+    ];
+    for (text, word) in wrong {
+        let error = read(&text).expect_err(word).to_string();
+        assert!(error.contains(word) && error.starts_with("h.toml:"), "{error}");
+    }
+    let ends = "\"/dev/ttyS0\"\nnodes = [\"n1\", \"n2\"]\n[[node]]\nname = \"n3\"";
+    let three = GOOD.replace("\"/dev/ttyS0\"", ends);
+    let stop = "[safety]\nquorum-lost = \"stop\"\n";
+    parse(&format!("{three}{stop}"), "h.toml", "n1").expect("good without an arbiter");
+    says((format!("{three}{stop}{ARBITER}"), three.lines().count() + 2, "nobody counts nodes"));
 }

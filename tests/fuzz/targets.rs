@@ -4,14 +4,16 @@
 use hafailover::config::settings::Settings;
 use hafailover::config::target::{Target as Group, settle};
 use hafailover::config::unit::UnitText;
+use hafailover::core::grant::{Grants, Verdict};
 use hafailover::core::name::{BootId, GroupName, LinkId, NodeId, Session};
 use hafailover::core::record::Record;
-use hafailover::core::time::Instant;
-use hafailover::core::{Action, Boot, Core, Event};
+use hafailover::core::time::{Duration, Instant};
+use hafailover::core::{Action, Boot, Core, Event, LeaseVerb};
 use hafailover::wire::control::Request;
 use hafailover::wire::disk::{self, BLOCK, Header, Seen, Slot};
 use hafailover::wire::keys::Keys;
 use hafailover::wire::line::{Deframer, LINE_MAX, encode_line};
+use hafailover::wire::witness::{Answered, Asked, DATAGRAM_MAX, Way, is_sound, open, seal};
 use hafailover::wire::{Codec, FRAME_MAX, Refusal};
 use std::collections::{BTreeSet, VecDeque};
 use std::path::Path;
@@ -20,7 +22,7 @@ use std::sync::LazyLock;
 /// Takes any bytes.
 pub type Target = fn(&[u8]);
 
-pub const TARGETS: [(&str, Target); 9] = [
+pub const TARGETS: [(&str, Target); 10] = [
     ("frame", frame),
     ("body", body),
     ("window", window),
@@ -30,6 +32,7 @@ pub const TARGETS: [(&str, Target); 9] = [
     ("config", config),
     ("keys", keys),
     ("control", control),
+    ("witness", witness),
 ];
 
 const KEY: [u8; 32] = [7; 32];
@@ -270,4 +273,27 @@ fn control(data: &[u8]) {
         core.handle(Instant(2), Event::Asked { request: 1, by: "root".into(), command });
         core.view(Instant(3));
     }
+}
+
+/// A datagram to a witness: none that is not sealed is opened; what a sealed one asks is decided,
+/// and one at a time has a group.
+fn witness(data: &[u8]) {
+    let keys = Keys::of(&[(1, KEY)], 1);
+    assert_eq!(open::<Asked>(Way::ToWitness, "office", &keys, data), None);
+    assert_eq!(open::<Answered>(Way::ToNode, "office", &keys, data), None);
+    let Ok(body) = serde_json::from_slice::<serde_json::Value>(data) else { return };
+    let Some(datagram) = seal(Way::ToWitness, "office", &keys, &body) else { return };
+    assert!(datagram.len() <= DATAGRAM_MAX);
+    let asked = open::<Asked>(Way::ToWitness, "office", &keys, &datagram);
+    let Some(asked) = asked.filter(is_sound) else { return };
+    let again = seal(Way::ToWitness, "office", &keys, &asked).expect("it was short enough");
+    assert_eq!(open(Way::ToWitness, "office", &keys, &again).as_ref(), Some(&asked));
+    let mut grants = Grants::new(Instant(5), Some(Default::default()), Duration::ZERO);
+    let mut ask = asked.ask.clone();
+    ask.verb = LeaseVerb::Acquire;
+    assert_eq!(grants.ask(Instant(6), &ask), Verdict::Granted, "nobody has it");
+    let other = hafailover::core::grant::Ask { node: format!("{}x", ask.node), ..ask.clone() };
+    assert_ne!(grants.ask(Instant(6), &other), Verdict::Granted, "the same epoch");
+    grants.ask(Instant(7), &asked.ask);
+    assert_eq!(grants.kept().len(), 1);
 }

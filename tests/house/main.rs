@@ -1,6 +1,13 @@
 //! The house rules as a test: layers, sizes, first paragraphs, and that catalog, manual and code
 //! name the same things. Each rule is a function over a text, and is shown to fail on a bad one.
 
+#[path = "../sharp/faults.rs"]
+mod faults;
+#[path = "../sharp/leases.rs"]
+mod leases;
+#[path = "../sharp/stops.rs"]
+mod stops;
+
 use hafailover::core::say::What;
 use hafailover::io::journal::message_id;
 use std::path::{Path, PathBuf};
@@ -43,6 +50,17 @@ fn check(rule: fn(&str, &str) -> Vec<String>, files: &[(String, String)], bad: (
     assert!(!rule(bad.0, bad.1).is_empty(), "the rule finds nothing in {bad:?}");
     let found: Vec<String> = files.iter().flat_map(|(name, text)| rule(name, text)).collect();
     assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+/// Goal: known at once, and not when `sharp` has its turn.
+#[test]
+fn every_deliberate_fault_fits_the_source() {
+    for fault in [faults::FAULTS, leases::FAULTS, stops::FAULTS].into_iter().flatten() {
+        let text = std::fs::read_to_string(root().join(fault.file)).expect("a source");
+        let whole = fault.good.replace(['«', '»'], "");
+        assert_eq!(text.matches(&whole).count(), 1, "{}: {whole}", fault.name);
+        assert_ne!(fault.bad, whole, "{}: is no fault", fault.name);
+    }
 }
 
 #[test]
@@ -183,8 +201,16 @@ fn the_manual_knows_every_command_and_every_key() {
         assert!(manual.contains(&name), "hafailover.toml(5) lacks {key}");
     }
     let manual = text("man/hafailover.group.5");
-    for key in ["Nodes", "Failback", "Order", "Retries", "RetryWindow", "Quarantine", "StopBudget"]
-    {
+    for key in [
+        "Nodes",
+        "Failback",
+        "Order",
+        "Retries",
+        "RetryWindow",
+        "Quarantine",
+        "StopBudget",
+        "StopFailure",
+    ] {
         assert!(manual.contains(&format!("{key}=")), "hafailover.group(5) lacks {key}=");
     }
 }
@@ -297,4 +323,32 @@ fn manual_pages_and_units_are_well_formed() {
         let ours = |l: &&str| l.contains(&unit) && known.iter().all(|k| !l.contains(k));
         assert_eq!(said.lines().filter(ours).count(), 0, "{unit}: {said}");
     }
+}
+
+/// Names with an underscore in that text that are no story of these sources, nor the end of one, or
+/// its beginning where they end with one.
+fn unknown_stories(page: &str, stories: &str) -> Vec<String> {
+    let part = |c: char| c == '_' || c.is_ascii_alphanumeric();
+    let known = |name: &&str| {
+        let mut forms = vec![format!("(\"{name}\","), format!("_{name}\",")];
+        forms.extend(name.ends_with('_').then(|| format!("(\"{name}")));
+        forms.iter().any(|form| stories.contains(form))
+    };
+    let names = page.split(|c| !part(c)).filter(|word| word.contains('_'));
+    names.filter(|name| !known(name)).map(str::to_string).collect()
+}
+
+/// Goal: what the manual calls impossible has a story behind it, under that name.
+#[test]
+fn every_story_that_the_manual_names_is_told() {
+    let stories = "(\"etcd_power_loss\", a), (\"two_die\", b)";
+    assert!(unknown_stories("two_die, the etcd_ ones: power_loss", stories).is_empty());
+    assert_eq!(unknown_stories("two_died by witness_", stories), ["two_died", "witness_"]);
+    let manual = std::fs::read_to_string(root().join("man/hafailover.7")).expect("a manual");
+    let page = manual.split(".SH ").find(|s| s.starts_with("WHAT PROTECTS WHAT"));
+    let page = page.expect("the page").replace("\\-", "-");
+    assert!(page.matches('_').count() > 40, "it names its stories");
+    let told: String = sources("tests/lab").into_iter().map(|(_, text)| text).collect();
+    let missing = unknown_stories(&page, &told);
+    assert!(missing.is_empty(), "the lab tells no such story: {missing:?}");
 }

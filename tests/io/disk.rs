@@ -95,6 +95,14 @@ impl End {
         End::of(plan(device, me))
     }
 
+    /// Both nodes', and both can use it.
+    fn pair(device: &Path) -> (End, End) {
+        let (mut a, mut b) = (End::open(device, 0), End::open(device, 1));
+        a.usable();
+        b.usable();
+        (a, b)
+    }
+
     /// The same place, as that node.
     pub fn at(plan: &Plan, me: usize) -> End {
         End::of(Plan { me, ..plan.clone() })
@@ -167,9 +175,7 @@ impl End {
 
 fn both_ways(sector: usize) {
     let disk = Loop::formatted(sector);
-    let (mut a, mut b) = (End::open(&disk.device, 0), End::open(&disk.device, 1));
-    a.usable();
-    b.usable();
+    let (mut a, mut b) = End::pair(&disk.device);
     a.greet(&mut b);
     b.greet(&mut a);
     while b.next(INTERVAL * 5).is_some() {}
@@ -223,9 +229,7 @@ fn disk_number(disk: &Loop) -> u64 {
 #[test]
 fn a_torn_slot_says_nothing_until_it_is_whole() {
     let disk = Loop::formatted(512);
-    let (mut a, mut b) = (End::open(&disk.device, 0), End::open(&disk.device, 1));
-    a.usable();
-    b.usable();
+    let (a, mut b) = End::pair(&disk.device);
     a.greet(&mut b);
     while b.next(INTERVAL * 5).is_some() {}
     sh(&format!(
@@ -335,9 +339,7 @@ impl End {
 #[test]
 fn a_helper_that_dies_is_replaced() {
     let disk = Loop::formatted(512);
-    let (mut a, mut b) = (End::open(&disk.device, 0), End::open(&disk.device, 1));
-    a.usable();
-    b.usable();
+    let (mut a, mut b) = End::pair(&disk.device);
     let helper = helpers(&disk.device);
     assert_eq!(helper.len(), 2, "{helper:?}");
     sh(&format!("kill -9 {}", helper[0]));

@@ -2,6 +2,7 @@
 //! namespaces of the tests' own.
 
 mod address;
+mod arbiter;
 mod control;
 mod disk;
 mod flood;
@@ -17,3 +18,4 @@ mod space;
 mod store;
 mod systemd;
 mod token;
+mod witness;

@@ -36,8 +36,8 @@ fn claim_before_the_first_member_is_active(c: &mut Cluster) {
     for n in 0..2 {
         wait("both links", PATIENCE, || (c.lab.node(n).told("link-up") == 2).then_some(()));
     }
-    c.lab.line.cut_from(0);
     c.lab.net.block_way(0, 1, Lan::Heartbeat);
+    c.lab.line.cut_from(0);
     c.runs_on(1);
     assert!(c.evidence(1).starts_with("n1=Silent("), "{}", c.evidence(1));
     let kinds = c.lab.node(0).kinds();

@@ -6,7 +6,7 @@ use crate::harness::{Lab, wait};
 use std::time::Duration;
 
 /// How long the group may take for anything that is not under test.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What `config` leaves as it comes, and TARGET's StopBudget: what the bounds are made of.
 pub const KEEPALIVE: Duration = Duration::from_millis(200);
@@ -60,6 +60,8 @@ pub fn config_of(nodes: usize, links: [&str; 2], more: &str) -> String {
 }
 
 pub const TAKEOVER: &str = "[safety]\nsilence = \"takeover\"\n";
+/// The same with a guard that has the time for all its stops on a busy machine.
+pub const SLOW_GUARD: &str = "[safety]\nsilence = \"takeover\"\nguard-bound = \"30s\"\n";
 /// The same with a guard that is not waited for so long.
 pub const QUICK_GUARD: &str = "[safety]\nsilence = \"takeover\"\nguard-bound = \"8s\"\n";
 
@@ -88,6 +90,9 @@ impl Cluster {
         // On all at once: no daemon then sees another one go.
         let children: Vec<_> = self.lab.nodes.iter().map(|n| n.command(CLEAR).spawn()).collect();
         children.into_iter().for_each(|c| drop(c.expect("nsenter runs").wait()));
+        for n in 0..self.lab.nodes.len() {
+            self.lab.net.forget_neighbours(n);
+        }
         self.lab.forget_stamps();
     }
 
@@ -157,6 +162,22 @@ impl Cluster {
         let node = self.lab.node(n);
         wait(&format!("files to be {phase} on {}", node.name), PATIENCE, || {
             (node.phase("files")? == phase).then_some(())
+        });
+    }
+
+    /// Waits until the process that was started to hold n1's file system has it open.
+    pub fn opened(&self) {
+        let node = self.lab.node(0);
+        let holds = "readlink /proc/$(pgrep -x sleep)/fd/0 | grep -q /srv/data";
+        wait("the holder", PATIENCE, || (node.run(holds).code == 0).then_some(()));
+    }
+
+    /// Waits until n1's status names it: while a stop is tried again, the group is stopping.
+    pub fn held_by_sleep(&self) {
+        let node = self.lab.node(0);
+        wait("a status that names the holder", PATIENCE, || {
+            let status = node.run("hafailover status");
+            (status.code == 4 && status.text.contains("(sleep)")).then_some(())
         });
     }
 

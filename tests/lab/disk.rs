@@ -35,9 +35,11 @@ fn start(c: &mut Cluster, safety: &str) {
     }
     c.runs_on(0);
     c.all_well();
-    let shown = c.lab.node(1).must(&format!("hafailover disk show {DEVICE}"));
-    assert_eq!(shown.matches("sealed right").count(), 2, "{shown}");
-    assert_eq!(shown.matches(" changed 0.").count(), 2, "{shown}");
+    wait("both slots to change", PATIENCE, || {
+        let shown = c.lab.node(1).must(&format!("hafailover disk show {DEVICE}"));
+        let both = |words: &str| shown.matches(words).count() == 2;
+        (both("sealed right") && both(" changed 0.")).then_some(())
+    });
 }
 
 fn links(c: &Cluster, from: usize) -> Vec<(String, bool)> {
@@ -51,8 +53,8 @@ fn links(c: &Cluster, from: usize) -> Vec<(String, bool)> {
 
 /// The network, then the line, then nothing but the disk.
 fn cut_networks(c: &Cluster) {
-    c.lab.line.cut();
     c.lab.net.cut(0, Lan::Heartbeat);
+    c.lab.line.cut();
     for n in 0..2 {
         wait(&format!("only the disk at n{}", n + 1), PATIENCE, || {
             let up: Vec<bool> = links(c, n).into_iter().map(|(_, up)| up).collect();
@@ -198,18 +200,18 @@ fn hangs(c: &mut Cluster) {
     for n in 0..2 {
         c.told(n, "link-down");
     }
-    let lines = c.lab.node(0).journal();
-    let down = lines.iter().find(|l| l.starts_with("link-down ")).expect("told");
-    println!("  n1: {down}");
-    assert!(down.contains("/dev/heart: ") && down.contains("answer"), "{down}");
     let node = c.lab.node(0);
+    wait("the reason in the status", PATIENCE, || {
+        let text = node.run("hafailover status").text;
+        text.lines().any(|l| l.contains("/dev/heart") && l.contains("answer")).then_some(())
+    });
     let stuck = "ps -eo state=,args= | grep '^D.*[d]isk serve'";
     wait("a helper in D", PATIENCE, || (node.run(stuck).code == 0).then_some(()));
     let before = Instant::now();
     node.must("systemctl restart hafailover");
     let took = before.elapsed();
     println!("  restarted in {took:?} beside a helper that hangs");
-    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert!(took < Duration::from_secs(30), "half of its TimeoutStopSec=: {took:?}");
     assert_eq!(node.run(stuck).code, 0, "the old helper is still there");
     // And a crash.
     node.must("systemctl kill --kill-whom=main -s KILL hafailover");

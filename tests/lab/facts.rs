@@ -217,7 +217,7 @@ fn job_timeout_does_not_stop_the_start(c: &mut Cluster) {
 }
 
 fn reexec_keeps_jobs(c: &mut Cluster) {
-    let unit = "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=sleep 1\n";
+    let unit = "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=sleep 10\n";
     let node = with_units(c, &[("fact-a.service", unit)]);
     node.must("systemctl start --no-block fact-a.service");
     let job = node.must("systemctl list-jobs --no-legend fact-a.service");
@@ -297,7 +297,7 @@ fn later_units_stop_first(c: &mut Cluster) {
 
 /// The last one: the node goes down.
 fn start_in_a_shutdown_is_refused(c: &mut Cluster) {
-    let slow = format!("{SLEEPER}ExecStop=sleep 3\n");
+    let slow = format!("{SLEEPER}ExecStop=sleep 15\n");
     let node = with_units(c, &[("fact-slow.service", &slow), ("fact-a.service", SLEEPER)]);
     node.must("systemctl start fact-slow && systemctl poweroff --no-block");
     until(node, "fact-slow.service", "ActiveState", "deactivating");

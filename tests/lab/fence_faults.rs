@@ -107,7 +107,7 @@ fn status_says_on(c: &mut Cluster) {
                   printf '%s\\n' \"$input\" | exec fence_ipmilan\n";
     with_agent(c, "fence_lazy", script);
     let fences = [one(0, "/usr/local/sbin/fence_lazy"), one(1, IPMI[1])].concat();
-    begin(c, &fences.replace("timeout = \"20s\"", "timeout = \"8s\""));
+    begin(c, &fences.replace("timeout = \"20s\"", "timeout = \"12s\""));
     c.lab.node(0).freeze();
     long(c, 1, "fence-given-up");
     let lines = c.lab.node(1).journal();

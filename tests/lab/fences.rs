@@ -20,7 +20,7 @@ pub const ALL: &[(&str, Story)] = &[
 ];
 
 /// An agent, its retries, and a busy machine.
-const LONG: Duration = Duration::from_secs(120);
+const LONG: Duration = Duration::from_secs(300);
 
 pub fn one(n: usize, agent: &str) -> String {
     format!(
@@ -65,8 +65,8 @@ pub fn with_agent(c: &Cluster, name: &str, script: &str) {
 pub const IPMI: [&str; 2] = ["fence_ipmilan", "fence_ipmilan"];
 
 pub fn cut_all(c: &Cluster) {
-    c.lab.line.cut();
     c.lab.net.cut(0, Lan::Heartbeat);
+    c.lab.line.cut();
 }
 
 fn heal_all(c: &Cluster) {

@@ -112,7 +112,7 @@ fn wrong_group_file_keeps_its_settings(c: &mut Cluster) {
 /// The daemon that comes back would be lost, and its groups with it: it goes on by what it last
 /// accepted. Without a key it cannot speak: then it is lost.
 fn wrong_file_at_a_restart_keeps_the_last(c: &mut Cluster) {
-    c.start_all(crate::cluster::QUICK_GUARD);
+    c.start_all(crate::cluster::SLOW_GUARD);
     well(c);
     let node = c.lab.node(0);
     let good = node.must(&format!("cat {TOML}"));

@@ -1,6 +1,6 @@
 //! Stories of things that happen in the middle of others: each broke a draft of the protocol.
 
-use crate::cluster::{AGENT, Cluster, PATIENCE, QUICK_GUARD, TAKEOVER, TARGET};
+use crate::cluster::{AGENT, Cluster, PATIENCE, QUICK_GUARD, SLOW_GUARD, TAKEOVER, TARGET};
 use crate::harness::net::Lan;
 use crate::harness::wait;
 use crate::restarts::{MEMBERS, slow_agent};
@@ -26,6 +26,7 @@ pub const ALL: &[(&str, Story)] = &[
 fn stuck(c: &mut Cluster) -> Child {
     c.start_all(TAKEOVER);
     let holder = c.lab.node(0).command("exec sleep 1000 < /srv/data").spawn().expect("started");
+    c.opened();
     assert_eq!(c.lab.node(0).run("hafailover move files").code, 1);
     c.phase(0, "stuck");
     holder
@@ -41,8 +42,7 @@ fn stuck_then_the_daemon_dies(c: &mut Cluster) {
     let mut holder = stuck(c);
     next_daemon(c);
     c.phase(0, "stuck");
-    let status = c.lab.node(0).run("hafailover status");
-    assert!(status.code == 4 && status.text.contains("(sleep)"), "{}", status.text);
+    c.held_by_sleep();
     let status = c.lab.node(1).run("hafailover status");
     assert!(status.text.contains("on n1, stopped here"), "{}", status.text);
     assert_eq!(c.lab.node(0).told("stray-found"), 0, "the cluster itself started it");
@@ -105,7 +105,7 @@ fn disabled_then_the_daemon_dies(c: &mut Cluster) {
 }
 
 fn disabled_then_the_daemon_is_lost(c: &mut Cluster) {
-    c.start_all(QUICK_GUARD);
+    c.start_all(SLOW_GUARD);
     c.lab.node(0).must("systemctl disable -q files.target");
     c.told(0, "reloaded");
     crate::troubles::kill_until_lost(c);
@@ -146,8 +146,8 @@ fn releaser_dies_just_before_its_release(c: &mut Cluster) {
 fn release_is_not_heard_at_first(c: &mut Cluster) {
     move_slowly(c, 3, 0);
     c.phase(0, "stopping");
-    c.lab.line.cut();
     c.lab.net.cut(0, Lan::Heartbeat);
+    c.lab.line.cut();
     c.told(0, "group-released");
     c.told(1, "peer-silent");
     assert_eq!(c.lab.node(1).told("group-claimed"), 0);

@@ -1,11 +1,14 @@
 //! The lab: the package, installed, on nodes with a real systemd. Each test is a story; several
-//! share the booted nodes. `cargo test --test lab -- WORD` runs those whose name contains WORD.
+//! share the booted nodes. `cargo test --test lab -- WORD` runs those whose name contains WORD;
+//! `--part=1/2` every second one, so that two labs tell all of them.
 
 mod addresses;
+mod arbiters;
 mod borders;
 mod cluster;
 mod disk;
 mod double;
+mod escalate;
 mod facts;
 mod fence_faults;
 mod fences;
@@ -13,9 +16,11 @@ mod hands;
 mod harness;
 mod identity;
 mod interleavings;
+mod leases;
 mod links;
 mod lost;
 mod paths;
+mod quorum;
 mod recipes;
 mod restarts;
 mod selftest;
@@ -37,6 +42,9 @@ fn main() -> ExitCode {
     let wanted = |name: &str| words.is_empty() || words.iter().any(|w| name.contains(w.as_str()));
     let mut stories = all();
     stories.retain(|told| wanted(&told.name));
+    let (part, parts) = part();
+    let mut number = 0..;
+    stories.retain(|_| number.next().is_some_and(|n: usize| n % parts == part));
     harness::end_on_signals();
     if std::env::args().any(|a| a == "--hold") {
         return hold(words.iter().any(|w| w == "panic"));
@@ -91,6 +99,18 @@ fn main() -> ExitCode {
     }
     println!("{passed} passed, {} failed", failed.len());
     if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Which of how many parts this is to tell, from zero.
+fn part() -> (usize, usize) {
+    let args = std::env::args().find_map(|a| a.strip_prefix("--part=").map(str::to_string));
+    let Some(text) = args else { return (0, 1) };
+    let numbers =
+        text.split_once('/').and_then(|(n, of)| Some((n.parse().ok()?, of.parse().ok()?)));
+    match numbers {
+        Some((n, of)) if (1..=of).contains(&n) => (n - 1, of),
+        _ => panic!("--part={text}: write --part=1/2"),
+    }
 }
 
 /// A story with its stage: so many nodes of a Debian release.
@@ -168,13 +188,16 @@ fn all() -> Vec<Told> {
         paths::OF_TWO,
         links::ALL,
         disk::ALL,
+        leases::ALL,
         addresses::ALL,
         lost::ALL,
+        escalate::ALL,
         hands::ALL,
         recipes::ALL,
     ];
     let two = of_two.into_iter().flatten().map(|story| (2, story));
-    let every = two.chain(paths::OF_THREE.iter().map(|story| (3, story)));
+    let three = [paths::OF_THREE, quorum::OF_THREE].into_iter().flatten();
+    let every = two.chain(three.map(|story| (3, story)));
     let told = |(nodes, (name, story)): (usize, &(&str, stories::Story))| Told {
         name: name.to_string(),
         suite: own.clone(),

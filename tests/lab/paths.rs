@@ -68,8 +68,8 @@ fn one_way_on_one_link_moves_nothing(c: &mut Cluster) {
 
 /// Nothing that `from` sends arrives; what the other sends does.
 fn cut_way(c: &Cluster, from: usize) {
-    c.lab.line.cut_from(from);
     c.lab.net.block_way(from, 1 - from, Lan::Heartbeat);
+    c.lab.line.cut_from(from);
 }
 
 fn heal_ways(c: &Cluster) {

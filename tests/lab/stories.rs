@@ -248,10 +248,10 @@ fn links_one_after_the_other(c: &mut Cluster) {
 
 fn all_links_at_once_and_heal(c: &mut Cluster) {
     c.start_all(TAKEOVER);
-    c.lab.line.cut();
-    c.lab.net.cut(0, Lan::Heartbeat);
     // Else the address's own probe finds n1 over the LAN, and n2 does not start: see below.
     c.lab.net.block(0, Lan::Lan);
+    c.lab.net.cut(0, Lan::Heartbeat);
+    c.lab.line.cut();
     // Both believe the other dead: that is what silence = "takeover" accepts.
     c.told(1, "group-claimed");
     wait("n2 to hold it too", PATIENCE, || (c.lab.node(1).told("group-started") > 0).then_some(()));
@@ -277,8 +277,8 @@ fn all_links_at_once_and_heal(c: &mut Cluster) {
 /// before the disk is touched.
 fn all_links_cut_but_the_lan(c: &mut Cluster) {
     c.start_all(TAKEOVER);
-    c.lab.line.cut();
     c.lab.net.cut(0, Lan::Heartbeat);
+    c.lab.line.cut();
     c.told(1, "start-failed");
     c.phase(1, "stopped");
     c.lab.net.heal(0, Lan::Heartbeat);

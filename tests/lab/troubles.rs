@@ -1,6 +1,6 @@
 //! Stories of members, daemons, systemd and people that do what they should not.
 
-use crate::cluster::{Cluster, PATIENCE, QUICK_GUARD, TAKEOVER, TARGET};
+use crate::cluster::{Cluster, PATIENCE, QUICK_GUARD, SLOW_GUARD, TAKEOVER, TARGET};
 use crate::harness::net::Lan;
 use crate::harness::wait;
 use crate::restarts::slow_agent;
@@ -80,11 +80,11 @@ pub fn failed_start_comes_back(c: &mut Cluster) {
 pub fn busy_mount_is_stuck_until_free(c: &mut Cluster) {
     c.start_all(TAKEOVER);
     let mut holder = c.lab.node(0).command("exec sleep 1000 < /srv/data").spawn().expect("started");
+    c.opened();
     let moved = c.lab.node(0).run("hafailover move files");
     assert!(moved.code == 1 && moved.text.contains("(sleep) has /srv/data open"), "{}", moved.text);
     c.phase(0, "stuck");
-    let status = c.lab.node(0).run("hafailover status");
-    assert!(status.code == 4 && status.text.contains("(sleep)"), "{}", status.text);
+    c.held_by_sleep();
     assert_eq!(c.lab.node(1).told("group-claimed"), 0);
     c.lab.node(0).must("pkill -x sleep");
     let _ = holder.wait();
@@ -149,7 +149,7 @@ pub fn kill_until_lost(c: &Cluster) {
 
 /// The guard takes longer than deadtime: it is waited for.
 pub fn daemon_killed_five_times(c: &mut Cluster) {
-    c.configure_with(QUICK_GUARD, TARGET, &slow_agent(3, 0));
+    c.configure_with(SLOW_GUARD, TARGET, &slow_agent(3, 0));
     (0..2).for_each(|n| c.start(n));
     c.runs_on(0);
     kill_until_lost(c);

@@ -103,7 +103,9 @@ impl Write for Text {
         match piece {
             "Instant" => self.mode = Mode::Instant,
             "Lived" => self.mode = Mode::Lived,
-            "seq" | "serial" | "tickets" | "jobs" | "detect" | "age" => self.mode = Mode::Skip,
+            "seq" | "serial" | "tickets" | "ticket" | "jobs" | "detect" | "age" => {
+                self.mode = Mode::Skip;
+            }
             "id" => self.mode = Mode::Job,
             "since" => self.mode = Mode::Since,
             "slept" => {

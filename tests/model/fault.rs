@@ -4,18 +4,17 @@
 use crate::canon::mix;
 use crate::step::{End, Step};
 use crate::watch::pair;
-use crate::world::{Cluster, MS, State, What, way};
-use hafailover::core::heartbeat::Held;
-use hafailover::core::name::{LinkId, NodeId};
+use crate::world::{MS, What, way};
+use hafailover::core::name::LinkId;
 use hafailover::core::policy::Policy;
 use hafailover::core::{Command, Event, Hand, Terminate};
 use std::fmt;
 use std::sync::Arc;
 
 /// Milliseconds of model time that matter: within `deadtime`, just over it, over everything.
-const SHORT: u64 = 200;
-const OVER: u64 = 550;
-const LONG: u64 = 1400;
+pub const SHORT: u64 = 200;
+pub const OVER: u64 = 550;
+pub const LONG: u64 = 1400;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -68,6 +67,14 @@ pub enum Fault {
     StopByHand(usize, usize),
     Terminate(usize, Terminate),
     Disable(usize),
+    /// The arbiter does not hear the question, or its answer is lost.
+    Unasked,
+    Unanswered,
+    /// It is gone, or this node does not reach it, for so long.
+    ArbiterLost(Option<u64>),
+    ArbiterCut(usize, Option<u64>),
+    /// It restarts, with what it knew or without.
+    ArbiterRestarts(bool),
 }
 
 /// Kinds of faults, to be taken together in a plan.
@@ -87,176 +94,7 @@ pub mod kind {
     pub const STUCK: u32 = 4096;
     pub const ALL: u32 = 8191;
     pub const LOST: u32 = 8192;
-}
-
-/// Every fault of those kinds that can happen before the next event of this state.
-pub fn all(cluster: &Cluster, state: &State, last: usize, kinds: u32) -> Vec<Fault> {
-    let has = |k: u32| kinds & k != 0;
-    let mut faults = Vec::new();
-    if let Some(item) = state.queue.first().filter(|_| state.next().is_some_and(|n| n.2)) {
-        at_item(state, &item.what, item.node, &has, &mut faults);
-    }
-    if has(kind::CUT) {
-        cuts(cluster, state, &mut faults);
-    }
-    let next = state.next().map(|n| n.1);
-    for n in (0..state.nodes.len()).filter(|n| *n == last || Some(*n) == next) {
-        at_node(cluster, state, n, &has, &mut faults);
-    }
-    faults
-}
-
-fn at_item(state: &State, what: &What, n: usize, has: &impl Fn(u32) -> bool, to: &mut Vec<Fault>) {
-    if state.nodes[n].frozen {
-        return;
-    }
-    match what {
-        What::Frames { copy_for: None, .. } if has(kind::FRAMES) => {
-            to.extend([Fault::Lose, Fault::Late(60), Fault::Late(OVER), Fault::Copy(OVER)]);
-        }
-        What::JobEnds { work, .. } if has(kind::JOB) => {
-            to.extend([Fault::Job(End::Fails), Fault::Job(End::Lost), Fault::SlowJob(OVER)]);
-        }
-        _ => {}
-    }
-    match what {
-        What::JobEnds { work, .. } if work.stop && has(kind::STUCK) => to.push(Fault::Stuck),
-        What::Persisted { .. } if has(kind::DISK) => to.push(Fault::DiskFails),
-        _ => {}
-    }
-}
-
-fn cuts(cluster: &Cluster, state: &State, to: &mut Vec<Fault>) {
-    let (nodes, links) = (state.nodes.len(), cluster.policies[0].links.len());
-    if state.cut != 0 {
-        to.push(Fault::Mend);
-    }
-    let mut masks = Vec::new();
-    let both = |l, a, b| way(l, a, b) | way(l, b, a);
-    for a in 0..nodes {
-        for b in (0..nodes).filter(|b| *b != a) {
-            masks.push((0..links).map(|l| way(l, a, b)).sum());
-            if a < b {
-                masks.push((0..links).map(|l| both(l, a, b)).sum());
-                masks.extend((0..links).filter(|_| links > 1).map(|l| both(l, a, b)));
-            }
-        }
-    }
-    for n in (0..nodes).filter(|_| nodes > 2) {
-        let others = (0..nodes).filter(|o| *o != n);
-        masks.push(others.map(|o| (0..links).map(|l| both(l, n, o)).sum::<u64>()).sum());
-    }
-    for mask in masks.into_iter().filter(|m| state.cut & m != *m) {
-        to.extend([None, Some(OVER)].map(|lasts| Fault::Cut(mask, lasts)));
-    }
-}
-
-fn at_node(
-    cluster: &Cluster,
-    state: &State,
-    n: usize,
-    has: &impl Fn(u32) -> bool,
-    to: &mut Vec<Fault>,
-) {
-    let node = &state.nodes[n];
-    if node.frozen {
-        if has(kind::FREEZE) {
-            to.push(Fault::Thaw(n));
-        }
-        return;
-    }
-    if node.core.is_none() {
-        return;
-    }
-    let writes: &[bool] = if node.writing.is_some() { &[false, true] } else { &[false] };
-    for written in writes.iter().copied() {
-        if has(kind::POWER) {
-            let power = |back, carrier| Fault::Power { n, back, written, carrier };
-            to.extend([None, Some(SHORT), Some(LONG)].map(|back| power(back, false)));
-            to.push(power(None, true));
-        }
-        if has(kind::DAEMON) {
-            let backs = [None, Some(50), Some(OVER)];
-            to.extend(backs.map(|back| Fault::Kill { n, back, written }));
-        }
-    }
-    if has(kind::LOST) {
-        to.extend([None, Some(50), Some(OVER)].map(|stops| Fault::Lost { n, stops }));
-    }
-    if has(kind::REINSTALL) {
-        to.push(Fault::Reinstall { n, back: LONG });
-    }
-    if has(kind::FREEZE) {
-        let lasts = [None, Some(SHORT), Some(OVER), Some(LONG)];
-        to.extend(lasts.map(|lasts| Fault::Freeze { n, lasts }));
-    }
-    units(state, n, has, to);
-    people(cluster, state, n, has, to);
-}
-
-fn units(state: &State, n: usize, has: &impl Fn(u32) -> bool, to: &mut Vec<Fault>) {
-    if !has(kind::UNITS) {
-        return;
-    }
-    for (g, units) in state.nodes[n].units.iter().enumerate() {
-        if units.running && units.job.is_none() {
-            to.push(Fault::Dies(n, g));
-        }
-        if units.token.is_some() && units.job.is_none() {
-            to.push(Fault::TokenLost(n, g));
-        }
-        if !units.on() && units.job.is_none() {
-            to.push(Fault::Stray(n, g));
-        }
-        to.push(Fault::StopByHand(n, g));
-    }
-    if !state.nodes[n].disabled {
-        to.push(Fault::Disable(n));
-    }
-}
-
-fn people(
-    cluster: &Cluster,
-    state: &State,
-    n: usize,
-    has: &impl Fn(u32) -> bool,
-    to: &mut Vec<Fault>,
-) {
-    let node = &state.nodes[n];
-    let Some(core) = &node.core else { return };
-    let me = NodeId(n as u8);
-    let ask = |command| Fault::Ask(n, command);
-    if has(kind::MOVE) {
-        let moves = cluster.names.iter().cloned();
-        to.extend(moves.map(|group| ask(Command::Move { group, to: None })));
-    }
-    if has(kind::PEOPLE) {
-        let view = core.view(hafailover::core::time::Instant(state.now.max(core.next_wake().0)));
-        to.push(ask(Command::Standby { node: me, on: true }));
-        let standby = view.nodes.iter().find(|v| v.standby);
-        to.extend(standby.map(|v| ask(Command::Standby { node: v.id, on: false })));
-        to.push(ask(Command::Maintenance { group: None, on: !view.maintenance }));
-        for group in &view.groups {
-            let name = || group.name.clone();
-            to.push(ask(Command::Clear { group: name() }));
-            if group.held == Held::Yes && !group.holders.is_empty() {
-                to.push(ask(Command::Retry { group: name() }));
-            }
-            if !group.strays.is_empty() {
-                to.push(ask(Command::Adopt { group: name() }));
-            }
-        }
-        let lost = |v: &&hafailover::core::view::NodeView| {
-            use hafailover::core::view::Presence::{Silent, Unseen};
-            matches!(v.presence, Silent | Unseen)
-        };
-        let lost = view.nodes.iter().filter(lost);
-        to.extend(lost.map(|v| ask(Command::ConfirmDown { node: v.id })));
-    }
-    if has(kind::TERMINATE) && node.going.is_none() {
-        let kinds = [Terminate::Stop, Terminate::Restart, Terminate::Shutdown];
-        to.extend(kinds.map(|k| Fault::Terminate(n, k)));
-    }
+    pub const ARBITER: u32 = 16384;
 }
 
 impl Step<'_> {
@@ -274,6 +112,16 @@ impl Step<'_> {
             Fault::Lose | Fault::Late(_) | Fault::Copy(_) | Fault::SlowJob(_) => self.delay(fault),
             Fault::Cut(mask, lasts) => self.cut(*mask, *lasts),
             Fault::Mend => self.state.cut = 0,
+            Fault::Unasked | Fault::Unanswered => self.unheard(fault),
+            Fault::ArbiterLost(lasts) => {
+                self.state.arbiter.lost = true;
+                self.arbiter_back(*lasts, 0);
+            }
+            Fault::ArbiterCut(n, lasts) => {
+                self.state.arbiter.cut |= 1 << n;
+                self.arbiter_back(*lasts, 1 << n);
+            }
+            Fault::ArbiterRestarts(remembers) => self.restart_arbiter(*remembers),
             Fault::Power { .. } | Fault::Reinstall { .. } | Fault::Kill { .. } => {
                 self.crash(fault, first);
             }
@@ -342,6 +190,9 @@ impl Step<'_> {
                     Some(50) => self.state.ghost.hands_off = first && self.at_rest(),
                     _ => self.state.ghost.absent |= 1 << n,
                 }
+                if back.is_none() {
+                    self.state.ghost.asleep |= 1 << n;
+                }
             }
             _ => {}
         }
@@ -380,6 +231,25 @@ impl Step<'_> {
             let at = self.state.now + lasts * MS;
             self.state.push(at, 0, What::Heal { mask }, 35 ^ mask << 8);
         }
+    }
+
+    fn arbiter_back(&mut self, lasts: Option<u64>, nodes: u8) {
+        if let Some(lasts) = lasts {
+            let at = self.state.now + lasts * MS;
+            self.state.push(at, 0, What::ArbiterBack { nodes }, 63 ^ u64::from(nodes) << 8);
+        }
+    }
+
+    /// The question that would arrive now does not, or is not answered.
+    fn unheard(&mut self, fault: &Fault) {
+        let item = self.state.queue.remove(0);
+        let What::Question { life, ticket, ask } = item.what else { return };
+        self.state.now = self.state.now.max(item.at);
+        if *fault == Fault::Unanswered {
+            return self.arbiter_hears(item.node, life, ticket, &ask, false);
+        }
+        let sent = self.state.now - crate::world::WIRE;
+        self.unanswered(item.node, life, ask.group.clone(), ticket, sent);
     }
 
     /// Every group runs, and nobody is at work at it.
@@ -429,6 +299,9 @@ impl Step<'_> {
         match lasts {
             Some(SHORT) => {}
             _ => self.state.ghost.absent |= 1 << n,
+        }
+        if lasts.is_none_or(|ms| ms > OVER) {
+            self.state.ghost.asleep |= 1 << n;
         }
         if let Some(lasts) = lasts {
             self.state.push(self.state.now + lasts * MS, n, What::Thaw, 36);

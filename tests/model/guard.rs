@@ -5,6 +5,7 @@ use crate::step::Step;
 use crate::world::{MS, What};
 use hafailover::core::heartbeat::Heartbeat;
 use hafailover::core::name::{BootId, Session};
+use hafailover::core::policy::OnLost;
 use hafailover::core::time::{Duration, Instant};
 use hafailover::core::{Guard, Lost};
 use std::sync::Arc;
@@ -33,10 +34,15 @@ impl Step<'_> {
             units.closed = units.token.take().or(units.closed);
             held.extend(units.closed.map(|_| name.clone()));
         }
+        let lasts = node.units.iter().filter_map(|u| u.lasts).map(|(_, at)| at).min();
+        let rest = policy.lease.as_ref().map(|times| times.most - times.lease);
+        let leased = rest.and_then(|rest| Some(lasts? + rest));
+        let ends =
+            leased.unwrap_or(Instant(u64::MAX)).min(Instant(now) + Duration::from_nanos(BOUND));
         let lost = Lost {
             session: Session(100 * (n as u64 + 1) + u64::from(node.life)),
             boot: BootId(node.boot.into()),
-            ends: Instant(now) + Duration::from_nanos(BOUND),
+            ends,
             groups: self.cluster.names.iter().cloned().collect(),
             held: held.into_iter().collect(),
         };
@@ -45,7 +51,7 @@ impl Step<'_> {
         node.settle(now);
         match stops {
             Some(ms) => self.state.push(now + ms * MS, n, What::GuardStops { life }, 42),
-            None => self.state.push(now + BOUND, n, What::GuardEnds { life }, 43),
+            None => self.state.push(ends.0, n, What::GuardEnds { life }, 43),
         }
         self.guard_speaks(n);
     }
@@ -54,9 +60,13 @@ impl Step<'_> {
         let node = Arc::make_mut(&mut self.state.nodes[n]);
         node.guard = None;
         node.settle(node.anchor);
-        // It leaves what it could not stop (on-lost = "leave"), and nobody speaks for it.
-        if node.units.iter().any(|units| units.closed.is_some()) {
-            self.state.ghost.absent |= 1 << n;
+        if node.units.iter().all(|units| units.closed.is_none()) {
+            return;
+        }
+        match self.cluster.policies[n].safety.on_lost {
+            OnLost::Reboot => self.reset(n),
+            // It leaves what it could not stop, and nobody speaks for it.
+            OnLost::Leave => self.state.ghost.absent |= 1 << n,
         }
     }
 

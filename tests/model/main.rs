@@ -3,10 +3,13 @@
 //! end each search after that long. A word searches only the plans whose name has it.
 
 mod canon;
+mod chances;
 mod fault;
 mod fence;
 mod guard;
+mod lease;
 mod mend;
+mod plans;
 mod search;
 mod setup;
 mod situations;
@@ -37,7 +40,7 @@ fn main() {
     // A panic of the core is a finding: it is told with its path, not by the thread that met it.
     std::panic::set_hook(Box::new(|_| {}));
     let mut broken = BTreeSet::new();
-    for plan in setup::plans(deep) {
+    for plan in plans::plans(deep) {
         if word.is_none_or(|w| plan.name.contains(w.as_str())) {
             broken.extend(explore(&plan, limit));
         }
@@ -74,13 +77,15 @@ fn explore(plan: &Plan, limit: u64) -> BTreeSet<&'static str> {
     search.run(threads);
     let get = |n: &AtomicU64| n.load(Ordering::Relaxed);
     println!(
-        "{}: {} faults, {} states, depth {}, {} ends within {} events of a fault, {:.0} s{}",
+        "{}: {} faults, {} states, depth {}, {} ends within {} events of a fault, {} repaired on \
+         the way, {:.0} s{}",
         plan.name,
         plan.faults.len(),
         get(&search.states),
         get(&search.depth),
         get(&search.settled),
         get(&search.longest),
+        get(&search.repaired),
         search.began.elapsed().as_secs_f64(),
         if search.cut_short.load(Ordering::Relaxed) { ", not finished" } else { "" },
     );

@@ -25,6 +25,7 @@ impl Step<'_> {
         self.note(0, || "> everything is repaired".into());
         let now = self.state.now;
         self.state.cut = 0;
+        (self.state.arbiter.lost, self.state.arbiter.cut) = (false, 0);
         for n in 0..self.state.nodes.len() {
             let node = &self.state.nodes[n];
             let (frozen, dead, life) = (node.frozen, node.core.is_none(), node.life);
@@ -73,6 +74,15 @@ impl Step<'_> {
         let request = 90 + u64::from(self.state.ghost.nodes[n].waits);
         self.tell(n, Event::Asked { request, by: "root".into(), command });
     }
+}
+
+/// Whether something stands that `repair` would remove.
+pub fn is_needed(state: &State) -> bool {
+    let arbiter = &state.arbiter;
+    let gone = state.cut != 0 || arbiter.lost || arbiter.cut != 0;
+    let down = state.nodes.iter().any(|n| n.frozen || n.core.is_none() || n.disabled);
+    let stuck = state.nodes.iter().flat_map(|n| &n.units).any(|u| u.stuck);
+    state.mended == 0 && (gone || down || stuck)
 }
 
 /// What must hold of a state that comes back to itself.

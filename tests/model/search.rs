@@ -5,7 +5,8 @@
 //! events lie between them. A run ends where it meets an older one, or itself: then it has
 //! settled, and what must hold in the end is judged.
 
-use crate::fault::{self, Fault};
+use crate::chances;
+use crate::fault::Fault;
 use crate::mend;
 use crate::setup::Plan;
 use crate::step::Step;
@@ -16,6 +17,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+/// Of the states in which faults still stand, one in so many is repaired at once, and its run
+/// followed to its end; what no fault stands in goes on to its end anyway.
+const MENDED: u64 = 1024;
 /// A run that does not settle in so many events never does.
 const ENDLESS: u32 = 6000;
 const SHARDS: usize = 64;
@@ -58,6 +62,8 @@ pub struct Search<'a> {
     pub events: AtomicU64,
     pub depth: AtomicU64,
     pub settled: AtomicU64,
+    /// States that were repaired where they were.
+    pub repaired: AtomicU64,
     /// Most events from a fault, or a mending, until nothing changes any more.
     pub longest: AtomicU64,
     pub cut_short: std::sync::atomic::AtomicBool,
@@ -80,6 +86,7 @@ impl<'a> Search<'a> {
             events: AtomicU64::new(0),
             depth: AtomicU64::new(0),
             settled: AtomicU64::new(0),
+            repaired: AtomicU64::new(0),
             longest: AtomicU64::new(0),
             cut_short: Default::default(),
             began: std::time::Instant::now(),
@@ -165,15 +172,19 @@ impl<'a> Search<'a> {
         let dense = self.plan.dense;
         let (mut loud, mut crowd) = (true, 0);
         loop {
-            match self.meet(&state, run, task.used) {
-                Meeting::New => {}
+            let repair = match self.meet(&state, run, task.used) {
+                Meeting::New(number) => number % MENDED == 0 && mend::is_needed(&state),
                 Meeting::Known => break,
                 Meeting::Itself => {
                     self.settle(state, last, &task, *steps);
                     break;
                 }
-            }
+            };
             let before = Arc::new(state);
+            if repair {
+                self.repaired.fetch_add(1, Ordering::Relaxed);
+                self.mend(before.clone(), last, &task, *steps);
+            }
             let mut step = Step::new(&self.cluster, (*before).clone(), false);
             let now = before.now;
             if !step.go() {
@@ -212,18 +223,18 @@ impl<'a> Search<'a> {
             Some((_, least)) if *least <= used => Meeting::Known,
             Some(known) => {
                 *known = (run, used);
-                Meeting::New
+                Meeting::New(number)
             }
             None => {
                 shard.insert(number, (run, used));
                 self.states.fetch_add(1, Ordering::Relaxed);
-                Meeting::New
+                Meeting::New(number)
             }
         }
     }
 
     fn branch(&self, from: &Arc<State>, last: usize, task: &Task, steps: u32, kinds: u32) {
-        let faults = fault::all(&self.cluster, from, last, kinds);
+        let faults = chances::all(&self.cluster, from, last, kinds);
         let tasks = faults.into_iter().map(|fault| {
             let mut path = (*task.path).clone();
             path.push((steps, Turn::Fault(fault)));
@@ -242,17 +253,20 @@ impl<'a> Search<'a> {
             return self.report(broken, &task.path, steps);
         }
         if state.mended < 2 {
-            let mut path = (*task.path).clone();
-            path.push((steps, Turn::Mend));
-            let path = Arc::new(path);
-            let task = Task { from: Arc::new(state), last, path, used: task.used };
-            self.tasks.lock().expect("no panic holds it").push(task);
+            self.mend(Arc::new(state), last, task, steps);
         }
+    }
+
+    fn mend(&self, from: Arc<State>, last: usize, task: &Task, steps: u32) {
+        let mut path = (*task.path).clone();
+        path.push((steps, Turn::Mend));
+        let task = Task { from, last, path: Arc::new(path), used: task.used };
+        self.tasks.lock().expect("no panic holds it").push(task);
     }
 }
 
 enum Meeting {
-    New,
+    New(u64),
     Known,
     Itself,
 }

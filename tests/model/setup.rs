@@ -1,13 +1,13 @@
 //! Clusters to explore: their settings, their first state, and which faults are tried on them.
 
-use crate::fault::kind::*;
+use crate::lease::Arbiter;
 use crate::step::Step;
 use crate::watch::Ghost;
 use crate::world::{Cluster, MS, Node, State, What};
 use hafailover::core::name::{GroupName, NodeId};
 use hafailover::core::policy::{
-    Failback, FenceKind, FencePolicy, Fences, GroupPolicy, OnLost, OnSilence, Policy, Safety,
-    Timing,
+    Failback, FenceKind, FencePolicy, Fences, GroupPolicy, OnLost, OnSilence, Policy, QuorumLost,
+    Safety, StopFailure, Timing,
 };
 use hafailover::core::time::Duration;
 use std::sync::Arc;
@@ -24,6 +24,8 @@ pub struct Plan {
     pub groups: usize,
     pub failback: Failback,
     pub last_link: OnSilence,
+    pub quorum_lost: QuorumLost,
+    pub stop_failure: StopFailure,
     pub stop_budget: u64,
     /// Members run on every node before any daemon starts.
     pub strays: bool,
@@ -33,101 +35,47 @@ pub struct Plan {
     pub apart: u64,
     /// Every node has an honest fence.
     pub fenced: bool,
+    /// There is an arbiter.
+    pub leased: bool,
     /// Faults happen between any two events, not only where something is decided.
     pub dense: bool,
     /// The kinds of the first fault, of the second, and so on.
     pub faults: &'static [u32],
 }
 
-const TWO: Plan = Plan {
+pub const TWO: Plan = Plan {
     name: "",
     nodes: 2,
     links: 2,
     groups: 1,
     failback: Failback::No,
     last_link: OnSilence::Hold,
+    quorum_lost: QuorumLost::Keep,
+    stop_failure: StopFailure::Hold,
     stop_budget: 1000,
     strays: false,
     warm: false,
     apart: 0,
     fenced: false,
+    leased: false,
     dense: false,
     faults: &[],
 };
 
-const WARM: Plan = Plan { warm: true, apart: 35, ..TWO };
-const FENCED: Plan = Plan { fenced: true, ..WARM };
-const THREE: Plan = Plan { nodes: 3, links: 1, ..TWO };
-const THREE_WARM: Plan = Plan { warm: true, apart: 35, ..THREE };
-const PAIR: Plan = Plan { groups: 2, ..TWO };
-const PAIR_WARM: Plan = Plan { groups: 2, ..WARM };
+pub const WARM: Plan = Plan { warm: true, apart: 35, ..TWO };
+pub const FENCED: Plan = Plan { fenced: true, ..WARM };
+pub const LEASED: Plan = Plan { leased: true, stop_budget: 100, ..WARM };
+pub const THREE: Plan = Plan { nodes: 3, links: 1, ..TWO };
+pub const THREE_WARM: Plan = Plan { warm: true, apart: 35, ..THREE };
+pub const PAIR: Plan = Plan { groups: 2, ..TWO };
+pub const PAIR_WARM: Plan = Plan { groups: 2, ..WARM };
+pub const SELF: Plan = Plan { stop_failure: StopFailure::FenceSelf, ..WARM };
+pub const QUORUM: Plan =
+    Plan { quorum_lost: QuorumLost::Stop, stop_budget: 100, warm: true, apart: 35, ..THREE };
 
 /// Two nodes; the first runs the group.
 pub fn at_rest() -> Plan {
     WARM
-}
-
-pub fn plans(deep: bool) -> Vec<Plan> {
-    const CRASH: u32 = POWER | DAEMON;
-    let plan = |name, base: Plan, faults: &'static [u32]| Plan { name, faults, ..base };
-    let mut plans = vec![
-        plan("any fault", Plan { dense: true, ..TWO }, &[ALL]),
-        plan("any fault, strays everywhere", Plan { strays: true, ..TWO }, &[ALL]),
-        plan("any fault, three nodes", THREE, &[ALL]),
-        plan("a job, then", TWO, &[JOB, CRASH | FREEZE | JOB | STUCK]),
-        plan("a move, then", WARM, &[MOVE, CRASH | FREEZE | JOB | STUCK | DISK]),
-        plan("a move, then a cut", WARM, &[MOVE, CUT]),
-        plan("a move, stuck, a crash", WARM, &[MOVE, STUCK, CRASH]),
-        plan("a cut, then", WARM, &[CUT, CRASH | REINSTALL]),
-        plan("a crash, then", WARM, &[CRASH | REINSTALL, CUT]),
-        plan("a freeze, then", WARM, &[FREEZE, FREEZE | CUT]),
-        plan("going away, then", WARM, &[TERMINATE, CRASH | JOB | STUCK | TERMINATE]),
-        plan("people", WARM, &[PEOPLE | UNITS, PEOPLE | MOVE]),
-        plan("frames, then", WARM, &[FRAMES, CRASH]),
-        plan("lost, then", WARM, &[LOST, CUT | FRAMES | CRASH]),
-        plan("a fault, then lost", WARM, &[CUT | MOVE | CRASH, LOST]),
-        plan("lost, three nodes", THREE_WARM, &[LOST]),
-        plan("three nodes, a move, then power", THREE_WARM, &[MOVE, POWER]),
-        plan("three nodes, two groups", Plan { groups: 2, ..THREE_WARM }, &[CRASH | CUT | MOVE]),
-        plan("two groups, any fault", Plan { dense: true, ..PAIR_WARM }, &[ALL | LOST]),
-        plan("two groups from the start", PAIR, &[CRASH | CUT | JOB]),
-        plan("two groups, a move, then", PAIR_WARM, &[MOVE, CRASH | STUCK]),
-        plan("fenced, any fault", FENCED, &[ALL]),
-        plan("fenced, a cut, then", FENCED, &[CUT, CRASH | FREEZE]),
-    ];
-    if deep {
-        plans = vec![
-            plan(
-                "any fault, failback",
-                Plan { failback: Failback::Yes, dense: true, ..TWO },
-                &[ALL],
-            ),
-            plan("any fault, short stops", Plan { stop_budget: 100, dense: true, ..TWO }, &[ALL]),
-            plan("any fault, one link", Plan { links: 1, dense: true, ..TWO }, &[ALL]),
-            plan("any fault, three nodes", Plan { dense: true, ..THREE }, &[ALL]),
-            plan("any two", WARM, &[ALL, ALL]),
-            plan(
-                "any two, the last link gambled",
-                Plan { last_link: OnSilence::Takeover, ..WARM },
-                &[ALL, ALL],
-            ),
-            plan("two groups, a cut, then", PAIR_WARM, &[CUT, CRASH]),
-            plan("two groups, a crash, then", PAIR_WARM, &[CRASH, CUT]),
-            plan("two groups, any two", PAIR_WARM, &[ALL, ALL]),
-            plan("two groups, any fault from the start", Plan { dense: true, ..PAIR }, &[ALL]),
-            plan("three nodes, a cut, then power", THREE_WARM, &[CUT, POWER]),
-            plan("three nodes, power, then a cut", THREE_WARM, &[POWER, CUT]),
-            plan("three nodes, a cut, then any", THREE_WARM, &[CUT, ALL]),
-            plan("three nodes, a move, then any", THREE_WARM, &[MOVE, ALL]),
-            plan("three nodes, lost, then a cut", THREE_WARM, &[LOST, CUT]),
-            plan("three nodes, two groups, any", Plan { groups: 2, ..THREE_WARM }, &[ALL]),
-            plan("any two, three nodes", THREE_WARM, &[ALL, ALL]),
-            plan("any two from the start", TWO, &[ALL, ALL]),
-            plan("fenced, any two", FENCED, &[ALL, ALL]),
-            plan("any three", WARM, &[ALL, ALL, ALL]),
-        ];
-    }
-    plans
 }
 
 impl Plan {
@@ -156,6 +104,7 @@ impl Plan {
             retry_window: ms(1500),
             quarantine: ms(1500),
             stop_budget: ms(self.stop_budget),
+            stop_failure: self.stop_failure,
             start_budget: ms(1000),
             fingerprint: 7,
             texts: 7,
@@ -180,10 +129,12 @@ impl Plan {
                 silence: OnSilence::Takeover,
                 unseen: OnSilence::Takeover,
                 last_link: self.last_link,
-                on_lost: OnLost::Leave,
+                quorum_lost: self.quorum_lost,
+                on_lost: if self.leased { OnLost::Reboot } else { OnLost::Leave },
                 guard_bound: ms(2000),
             },
             fences: self.fences(),
+            lease: self.leased.then(crate::lease::times),
             fingerprint: 1,
             groups: groups.clone().collect(),
         };
@@ -200,6 +151,7 @@ impl Plan {
             nodes: (0..self.nodes).map(|_| Arc::new(node.clone())).collect(),
             queue: Vec::new(),
             cut: 0,
+            arbiter: Arbiter::new(10_000_000_000),
             ghost: Ghost::new(self.nodes, self.groups),
             mended: 0,
         };

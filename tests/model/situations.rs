@@ -41,6 +41,9 @@ situations! {
     MondayTuesday "(m) one link dead since Monday, power loss on Tuesday",
     Fenced "a node is fenced",
     StartFenced "a start on a fence",
+    StartExpired "a start on an expired lease",
+    StopsInTime "(a) with an arbiter: an owner that lost it and its peer stops in time",
+    Outlives "a group outlives its lease, and its machine is reset",
     BothRun "(n) both nodes start with the group running",
 }
 
@@ -75,6 +78,11 @@ pub fn said(state: &State, n: usize, saying: &Saying) {
             }
         }
         Said::GroupStarted if saying.evidence.contains("Fenced") => reach(Situation::StartFenced),
+        Said::GroupStarted if saying.evidence.contains("Expired") => reach(Situation::StartExpired),
+        Said::GroupPhase if saying.to == "stopped" && saying.reason.contains("arbiter") => {
+            reach(Situation::StopsInTime);
+        }
+        Said::LeaseOverrun => reach(Situation::Outlives),
         Said::GroupClaimed => {
             let owner = state.owners(0).into_iter().find(|o| *o != n);
             let ways = |from, to| (0..2).any(|l| state.cut & crate::world::way(l, from, to) == 0);

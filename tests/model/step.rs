@@ -8,7 +8,7 @@ use crate::world::{
     Cluster, DISK, HANDS, Item, LOOK, MS, START, STOP, State, Units, WIRE, What, Work, way,
 };
 use hafailover::core::heartbeat::Heartbeat;
-use hafailover::core::name::{BootId, LinkId, Session};
+use hafailover::core::name::{BootId, GroupName, LinkId, Session};
 use hafailover::core::time::Instant;
 use hafailover::core::{
     Action, Boot, Core, Event, Member, MemberState, Observation, Reply, StartError, StopError,
@@ -87,6 +87,9 @@ impl<'a> Step<'a> {
         if let What::Heal { mask } = item.what {
             self.note(n, || "the links are mended".into());
             self.state.cut &= !mask;
+            return;
+        }
+        if self.is_arbiters(&item) {
             return;
         }
         if let What::Thaw = item.what {
@@ -242,7 +245,10 @@ impl<'a> Step<'a> {
             by_hand: false,
         };
         let (token, closed) = (units.token, units.closed);
-        let seen = Observation { members: vec![member], token, closed, ..Observation::default() };
+        let lasts = units.lasts.filter(|(of, _)| token.or(closed) == Some(*of));
+        let lasts = lasts.map(|(_, until)| until);
+        let members = vec![member];
+        let seen = Observation { members, token, closed, lasts, ..Observation::default() };
         self.tell(n, Event::Observed { group: self.cluster.names[group].clone(), seen });
     }
 
@@ -316,18 +322,23 @@ impl<'a> Step<'a> {
 
     fn perform(&mut self, n: usize, actions: Vec<Action>) {
         let mut beats: Vec<Arc<Heartbeat>> = Vec::new();
-        let mut exit = false;
+        let (mut exit, mut reset) = (false, false);
         for action in actions {
             self.loud |= !matches!(action, Action::Send { .. });
             match action {
                 Action::Send { heartbeat, .. } => beats.push(Arc::new(*heartbeat)),
                 Action::Exit => exit = true,
+                Action::Reset { .. } => reset = true,
                 other => self.hand(n, other),
             }
         }
         self.send(n, beats);
         if exit {
             self.exit(n);
+        }
+        if reset {
+            self.watch_reset(n);
+            self.reset(n);
         }
     }
 
@@ -357,12 +368,8 @@ impl<'a> Step<'a> {
                 self.watch_job(n, "a stop");
                 self.note(n, || "orders a stop".into());
                 Arc::make_mut(&mut self.state.nodes[n]).jobs = job;
-                self.state.push(
-                    now + HANDS,
-                    n,
-                    What::Stop { life, group, job },
-                    mix(32, group as u64),
-                );
+                let what = What::Stop { life, group, job };
+                self.state.push(now + HANDS, n, what, mix(32, group as u64));
             }
             Action::Adopt { group, epoch } => {
                 let group = at(group);
@@ -370,12 +377,8 @@ impl<'a> Step<'a> {
             }
             Action::Observe { group } => {
                 let group = at(group);
-                self.state.push(
-                    now + LOOK,
-                    n,
-                    What::Observe { life, group },
-                    mix(33, group as u64),
-                );
+                let what = What::Observe { life, group };
+                self.state.push(now + LOOK, n, what, mix(33, group as u64));
             }
             Action::Say(saying) => self.said(n, &saying),
             Action::Answer { reply, .. } => {
@@ -386,12 +389,29 @@ impl<'a> Step<'a> {
             }
             Action::Fence { node, id, .. } => self.order_fence(n, usize::from(node.0), id),
             Action::FenceEnd { node } => self.end_fence(n, node),
+            Action::KillUsers { group, job, .. } => {
+                let of = at(group.clone());
+                self.kill_users(n, of, group, job);
+            }
             Action::Announce { .. }
             | Action::Prove { .. }
             | Action::Send { .. }
+            | Action::Reset { .. }
             | Action::FenceCheck { .. }
             | Action::Exit => {}
+            Action::Lease { group, epoch, ticket, verb } => {
+                self.ask_arbiter(n, group, epoch, (ticket, verb));
+            }
+            Action::Lasts { group, epoch, until } => self.note_lasts(n, at(group), epoch, until),
         }
+    }
+
+    fn kill_users(&mut self, n: usize, of: usize, group: GroupName, job: u64) {
+        self.units(n, of, |u| u.stuck = false);
+        let told = vec!["session-3.scope is killed".to_string()];
+        let event = Arc::new(Event::UsersKilled { group, job, told });
+        let life = self.state.nodes[n].life;
+        self.state.push(self.state.now + STOP, n, What::Tell { life, event }, 44);
     }
 
     fn exit(&mut self, n: usize) {

@@ -7,6 +7,7 @@ use crate::step::Step;
 use crate::world::{Cluster, MS, STOP, State};
 use hafailover::core::heartbeat::{Heartbeat, Held};
 use hafailover::core::name::{Epoch, NodeId};
+use hafailover::core::policy::QuorumLost;
 use hafailover::core::say::Saying;
 use hafailover::core::time::Instant;
 use hafailover::core::{Action, Event};
@@ -53,6 +54,9 @@ pub struct Ghost {
     /// Nodes that froze, or whose daemon was away, longer than silence may be borne; or that a
     /// person wrongly called down.
     pub absent: u32,
+    /// Nodes that stood still for longer than others wait for, or whose daemon has no successor
+    /// and no guard.
+    pub asleep: u32,
     /// Starts: group, epoch, and whether that ownership was released.
     pub starts: Vec<(usize, Epoch, usize, bool)>,
     /// Ownerships begun since the last fault.
@@ -117,7 +121,8 @@ impl Ghost {
         hash = mix(hash, u64::from(self.parted) << 32 | u64::from(self.absent));
         mix(
             hash,
-            u64::from(self.begun) << 8
+            u64::from(self.asleep) << 32
+                | u64::from(self.begun) << 8
                 | u64::from(self.slow) << 2
                 | u64::from(self.hands_off) << 1
                 | u64::from(self.bereft),
@@ -130,6 +135,15 @@ pub fn pair(a: usize, b: usize) -> u32 {
 }
 
 impl State {
+    /// A cut excuses no second owner: one that is in a minority has stopped in time. What hangs,
+    /// is in maintenance, or is cut in more than one way within a deadtime, is not promised.
+    fn outvotes(&self, cluster: &Cluster) -> bool {
+        let cared = self.ghost.nodes.iter().any(|n| n.maintenance);
+        let stuck = self.nodes.iter().any(|n| n.units.iter().any(|u| u.stuck));
+        let stops = cluster.policies[0].safety.quorum_lost == QuorumLost::Stop;
+        stops && !self.ghost.slow && !cared && !stuck && self.ghost.faults < 2
+    }
+
     /// The moment before a token is written: who else has the group?
     pub fn watch_token(
         &self,
@@ -145,11 +159,12 @@ impl State {
             }
             let proof = &self.ghost.nodes[n].proof[group];
             let kind = proof.iter().find(|(o, _)| *o == other).map_or("nothing", |(_, k)| k);
-            let excused =
-                self.ghost.parted & pair(n, other) != 0 || self.ghost.absent & 1 << other != 0;
+            let parted = self.ghost.parted & pair(n, other) != 0 && !self.outvotes(cluster);
+            let excused = parted || self.ghost.absent & 1 << other != 0;
             // What an exempt second owner leads to is exempt as long as both are there.
             let guess = matches!(kind, "Silent" | "Unseen" | "Operator");
-            if !(guess && excused) {
+            let late = kind == "Expired" && self.ghost.asleep & 1 << other != 0;
+            if !(guess && excused || late) {
                 broken.push(Broken::new(
                     "OneOwner",
                     format!(
@@ -236,6 +251,24 @@ impl Step<'_> {
         if before != after {
             let words = format!("n{}: a recorded frame made {before} into {after}", n + 1);
             self.break_("NoReplay", words);
+        }
+    }
+
+    /// A machine resets itself: something runs there whose stop was begun, and nobody has said to
+    /// leave it alone.
+    pub fn watch_reset(&mut self, n: usize) {
+        self.note(n, || "resets itself".into());
+        // What outlives its lease is reset whatever is configured.
+        if self.cluster.policies[n].lease.is_some() {
+            return;
+        }
+        let core = self.state.nodes[n].core.as_ref().expect("a reset is ordered by a core");
+        let view = core.view(Instant(self.state.now));
+        if view.maintenance || view.groups.iter().any(|g| g.maintenance) {
+            self.break_("HandsOff", format!("n{} resets itself in maintenance", n + 1));
+        }
+        if !self.state.nodes[n].units.iter().any(|u| u.closed.is_some()) {
+            self.break_("HandsOff", format!("n{} resets itself, and no stop was begun", n + 1));
         }
     }
 

@@ -2,11 +2,14 @@
 //! systemd holds. Values only; `step` moves them on.
 
 use crate::canon::{SEED, ago, canon, mix};
+use crate::lease::Arbiter;
 use crate::watch::Ghost;
+use hafailover::core::grant::Ask;
 use hafailover::core::heartbeat::Heartbeat;
 use hafailover::core::name::{Epoch, GroupName};
 use hafailover::core::policy::Policy;
 use hafailover::core::record::Record;
+use hafailover::core::time::Instant;
 use hafailover::core::{Core, Event, Guard, Terminate};
 use std::sync::Arc;
 
@@ -34,6 +37,7 @@ pub struct State {
     pub queue: Vec<Item>,
     /// Cut directions, see [`way`].
     pub cut: u64,
+    pub arbiter: Arbiter,
     pub ghost: Ghost,
     /// Faults have stopped, and everything was mended, so many times.
     pub mended: u8,
@@ -70,6 +74,8 @@ pub struct Units {
     pub token: Option<Epoch>,
     /// Where the token is from the beginning of a stop until the daemon has verified its end.
     pub closed: Option<Epoch>,
+    /// Until when the owner by that epoch may go on, as the daemon wrote it down.
+    pub lasts: Option<(Epoch, Instant)>,
     /// The job that systemd is at: its number, whether it stops, and for which daemon.
     pub job: Option<Work>,
     /// Every stop fails until this is mended.
@@ -97,20 +103,71 @@ pub struct Item {
 /// Something that will happen at a node.
 #[derive(Clone)]
 pub enum What {
-    Tell { life: u16, event: Arc<Event> },
-    Frames { beats: Arc<Vec<Arc<Heartbeat>>>, copy_for: Option<u16> },
-    Persisted { life: u16, ticket: u64 },
-    Start { life: u16, group: usize, epoch: Epoch, job: u64, valid_until: u64 },
-    Stop { life: u16, group: usize, job: u64 },
-    Observe { life: u16, group: usize },
-    JobEnds { boot: u16, group: usize, work: Work },
-    Boot { life: u16 },
-    GuardBegins { life: u16, stops: Option<u64> },
-    GuardStops { life: u16 },
-    GuardEnds { life: u16 },
-    Fence { boot: u16, life: u16, of: usize, id: u64 },
+    Tell {
+        life: u16,
+        event: Arc<Event>,
+    },
+    Frames {
+        beats: Arc<Vec<Arc<Heartbeat>>>,
+        copy_for: Option<u16>,
+    },
+    Persisted {
+        life: u16,
+        ticket: u64,
+    },
+    Start {
+        life: u16,
+        group: usize,
+        epoch: Epoch,
+        job: u64,
+        valid_until: u64,
+    },
+    Stop {
+        life: u16,
+        group: usize,
+        job: u64,
+    },
+    Observe {
+        life: u16,
+        group: usize,
+    },
+    JobEnds {
+        boot: u16,
+        group: usize,
+        work: Work,
+    },
+    Boot {
+        life: u16,
+    },
+    GuardBegins {
+        life: u16,
+        stops: Option<u64>,
+    },
+    GuardStops {
+        life: u16,
+    },
+    GuardEnds {
+        life: u16,
+    },
+    Fence {
+        boot: u16,
+        life: u16,
+        of: usize,
+        id: u64,
+    },
+    Question {
+        life: u16,
+        ticket: u64,
+        ask: Arc<Ask>,
+    },
     Thaw,
-    Heal { mask: u64 },
+    Heal {
+        mask: u64,
+    },
+    /// The arbiter is there again, for everybody or for these.
+    ArbiterBack {
+        nodes: u8,
+    },
 }
 
 impl Units {
@@ -148,6 +205,7 @@ impl State {
     pub fn number(&self) -> u64 {
         let mut hash = mix(SEED, self.cut);
         hash = mix(hash, u64::from(self.mended));
+        hash = mix(hash, self.arbiter.number(self.now));
         for node in &self.nodes {
             hash = mix(hash, node.number);
             hash = mix(hash, ago(self.now, node.anchor));

@@ -2,12 +2,13 @@
 //! `----`, and all that the nodes then said. `UPDATE=1 cargo test --test scenarios` rewrites the
 //! traces; read the difference before you commit it.
 
+pub mod arbiter;
 pub mod world;
 
 use hafailover::core::name::{GroupName, LinkId, NodeId};
 use hafailover::core::policy::{
-    Failback, FenceKind, FencePolicy, Fences, GroupPolicy, OnLost, OnSilence, Policy, Safety,
-    Timing,
+    Failback, FenceKind, FencePolicy, Fences, GroupPolicy, LeaseTimes, OnLost, OnSilence, Policy,
+    QuorumLost, Safety, StopFailure, Timing,
 };
 use hafailover::core::time::Duration;
 use hafailover::core::{Command, Event, Hand, Terminate};
@@ -82,6 +83,7 @@ pub struct Setup {
     timing: Timing,
     safety: Safety,
     fences: Fences,
+    lease: Option<LeaseTimes>,
     groups: BTreeMap<GroupName, GroupPolicy>,
 }
 
@@ -105,10 +107,12 @@ impl Default for Setup {
                 silence: OnSilence::Takeover,
                 unseen: OnSilence::Takeover,
                 last_link: OnSilence::Hold,
+                quorum_lost: QuorumLost::Keep,
                 on_lost: OnLost::Leave,
                 guard_bound: ms(10_000),
             },
             fences: Fences { delay: ms(5000), ..Fences::default() },
+            lease: None,
             groups: BTreeMap::new(),
         }
     }
@@ -135,6 +139,11 @@ impl Setup {
             }
             ["last-link", what] => self.safety.last_link = silence(what),
             ["fence", n, rest @ ..] => self.fence(n, rest),
+            ["lease", lease, most, wait] => {
+                let [lease, most, wait] = [lease, most, wait].map(|word| duration(word));
+                self.lease = Some(LeaseTimes { lease, most, wait });
+            }
+            ["quorum-lost", "stop"] => self.safety.quorum_lost = QuorumLost::Stop,
             ["on-lost", "reboot"] => self.safety.on_lost = OnLost::Reboot,
             ["group", name, rest @ ..] => {
                 let nodes = rest.iter().filter(|w| w.starts_with('n') && !w.contains('='));
@@ -144,13 +153,19 @@ impl Setup {
                     Some("yes") => Failback::Yes,
                     Some(delay) => Failback::After(duration(delay)),
                 };
+                let stop = rest.iter().find_map(|w| w.strip_prefix("stop="));
                 let policy = GroupPolicy {
                     nodes: nodes.map(id).collect(),
                     failback,
                     retries: 1,
                     retry_window: Duration::from_secs(600),
                     quarantine: Duration::from_secs(60),
-                    stop_budget: Duration::from_secs(90),
+                    stop_budget: duration(stop.unwrap_or("90s")),
+                    stop_failure: match rest.iter().find_map(|w| w.strip_prefix("fails=")) {
+                        Some("kill-users") => StopFailure::KillUsers,
+                        Some("fence-self") => StopFailure::FenceSelf,
+                        _ => StopFailure::Hold,
+                    },
                     start_budget: Duration::from_secs(90),
                     fingerprint: 7,
                     texts: 7,
@@ -173,7 +188,8 @@ impl Setup {
             false => OnSilence::Hold,
         };
         let (by, timeout) = (format!("fence_{n}"), Duration::from_secs(20));
-        let policy = FencePolicy { kind, by, attempts: 2, timeout, failed, drill };
+        let attempts = if words.contains(&"once") { 1 } else { 2 };
+        let policy = FencePolicy { kind, by, attempts, timeout, failed, drill };
         let node = NodeId(n[1..].parse::<u8>().expect("n<number>") - 1);
         self.fences.nodes.insert(node, policy);
     }
@@ -188,6 +204,7 @@ impl Setup {
             timing: self.timing.clone(),
             safety: self.safety.clone(),
             fences: self.fences.clone(),
+            lease: self.lease.clone(),
             fingerprint: 1,
             groups: self.groups.clone(),
         };
@@ -205,6 +222,7 @@ fn duration(word: &str) -> Duration {
 pub fn command(world: &mut World, words: &[&str]) {
     let group = |w: &str| GroupName(w.to_string());
     match words {
+        ["arbiter", what @ ..] => world.arbiter_command(what),
         ["run", time] => world.run(duration(time)),
         ["boot", nodes @ ..] => nodes.iter().for_each(|n| world.boot(world.node(n))),
         ["power-off", n] => world.power_off(world.node(n)),
@@ -220,8 +238,8 @@ pub fn command(world: &mut World, words: &[&str]) {
         ["thaw", n] => world.thaw(world.node(n)),
         ["cut", link, from, to] => cut(world, link, from, to, true),
         ["heal", link, from, to] => cut(world, link, from, to, false),
-        ["cut", link] => cut_all(world, link, true),
-        ["heal", link] => cut_all(world, link, false),
+        ["part", sides @ ..] => part(world, sides),
+        [what @ ("cut" | "heal"), link] => cut_all(world, link, *what == "cut"),
         ["slow", link, time] => slow(world, link, time),
         ["flood", n, of, count] => {
             world.flood(world.node(n), world.node(of), count.parse().expect("a number"));
@@ -229,8 +247,11 @@ pub fn command(world: &mut World, words: &[&str]) {
         ["agent", n, what] => world.set_agent(n, what),
         ["start-fails", n, g, what] => set(world, n, g, |u| u.start_fails = *what == "yes"),
         ["start-dies", n, g, what] => set(world, n, g, |u| u.start_dies = *what == "yes"),
+        ["stop-takes", n, g, time] => set(world, n, g, |u| u.stop_takes = Some(duration(time))),
         ["stop-lost", n, g, what] => set(world, n, g, |u| u.stop_lost = *what == "yes"),
-        ["stop-fails", n, g, what] => set(world, n, g, |u| u.stop_fails = *what == "yes"),
+        ["stop-fails", n, g, what] => {
+            set(world, n, g, |u| (u.stop_fails, u.users_stay) = (*what != "no", *what == "ever"));
+        }
         ["carrier", n, g, what] => {
             set(world, n, g, |u| u.no_carrier = *what == "no");
             world.observe(world.node(n), &group(g));
@@ -254,15 +275,9 @@ pub fn command(world: &mut World, words: &[&str]) {
         }
         ["settings", n, g, what] => differ(world, n, g, |policy| policy.fingerprint = number(what)),
         ["texts", n, g, what] => differ(world, n, g, |policy| policy.texts = number(what)),
-        ["terminate", n, kind] => {
-            let kind = match *kind {
-                "stop" => Terminate::Stop,
-                "restart" => Terminate::Restart,
-                "shutdown" => Terminate::Shutdown,
-                other => panic!("no kind {other}"),
-            };
-            world.later(world.node(n), Duration::ZERO, Event::Terminate { kind });
-        }
+        ["reset-fails", n] => world.at(n).reset_fails = true,
+        ["quorum-kept", n] => keep(world, world.node(n)),
+        ["terminate", n, kind] => terminate(world, world.node(n), kind),
         ["ask", n, what @ ..] => {
             let command = asked(world, what);
             let event = Event::Asked { request: 1, by: "root".into(), command };
@@ -270,6 +285,23 @@ pub fn command(world: &mut World, words: &[&str]) {
         }
         other => panic!("no such command: {other:?}"),
     }
+}
+
+fn terminate(world: &mut World, n: usize, kind: &str) {
+    let kind = match kind {
+        "stop" => Terminate::Stop,
+        "restart" => Terminate::Restart,
+        "shutdown" => Terminate::Shutdown,
+        other => panic!("no kind {other}"),
+    };
+    world.later(n, Duration::ZERO, Event::Terminate { kind });
+}
+
+/// It reads a file that says quorum-lost = "keep".
+fn keep(world: &mut World, n: usize) {
+    let mut policy = world.policies[n].clone();
+    (policy.safety.quorum_lost, policy.fingerprint) = (QuorumLost::Keep, 2);
+    world.later(n, Duration::ZERO, Event::Reconfigured { policy: Box::new(policy) });
 }
 
 /// Its files are read again, and one of its groups says something else.
@@ -288,6 +320,7 @@ fn asked(world: &World, words: &[&str]) -> Command {
         ["move", g, to] => Command::Move { group: group(g), to: Some(world.id(to)) },
         ["standby", n] => Command::Standby { node: world.id(n), on: true },
         ["online", n] => Command::Standby { node: world.id(n), on: false },
+        ["maintenance", g, on] => Command::Maintenance { group: Some(group(g)), on: *on == "on" },
         ["maintenance", on] => Command::Maintenance { group: None, on: *on == "on" },
         ["retry", g] => Command::Retry { group: group(g) },
         ["clear", g] => Command::Clear { group: group(g) },
@@ -316,6 +349,11 @@ fn disk(world: &mut World, n: &str, what: &[&str]) {
 fn reload(world: &mut World, what: &str, n: &str, g: &str) {
     let (n, name) = (world.node(n), GroupName(g.to_string()));
     let mut policy = world.policies[n].clone();
+    let disabled = &mut world.nodes[n].disabled;
+    match what {
+        "disable" => drop(disabled.insert(name.clone())),
+        _ => drop(disabled.remove(&name)),
+    }
     let group = policy.groups.get_mut(&name).expect("a group of the scenario");
     match what {
         "disable" => drop(policy.groups.remove(&name)),
@@ -327,6 +365,19 @@ fn reload(world: &mut World, what: &str, n: &str, g: &str) {
 
 fn slow(world: &mut World, link: &str, time: &str) {
     world.wire.insert(link.parse().expect("a link's number"), duration(time));
+}
+
+/// `part n1 n2 | n3` cuts every link between the sides; `part` alone heals all.
+fn part(world: &mut World, sides: &[&str]) {
+    world.cut.clear();
+    let sides: Vec<&[&str]> = sides.split(|w| *w == "|").collect();
+    let links = world.policies[0].links.len();
+    for (a, b) in sides.iter().flat_map(|a| sides.iter().map(move |b| (a, b))) {
+        let ways = a.iter().flat_map(|from| b.iter().map(move |to| (from, to)));
+        for (from, to) in ways.filter(|_| a != b) {
+            (0..links).for_each(|link| cut(world, &link.to_string(), from, to, true));
+        }
+    }
 }
 
 fn cut_all(world: &mut World, link: &str, cutting: bool) {

@@ -2,19 +2,24 @@
 //! disk that do what the script says. Deterministic; time is virtual.
 
 // By its path, because the tests of the commands use this file too.
+#[path = "escalate.rs"]
+mod escalate;
 #[path = "fences.rs"]
 mod fences;
+#[path = "guards.rs"]
+mod guards;
 
+use super::arbiter::Arbiter;
 use fences::Agent;
 use hafailover::core::heartbeat::Heartbeat;
 use hafailover::core::name::{BootId, Epoch, GroupName, LinkId, NodeId, Session};
 use hafailover::core::policy::{GroupPolicy, Policy};
 use hafailover::core::record::Record;
-use hafailover::core::say::What;
+use hafailover::core::say::{Saying, What};
 use hafailover::core::time::{Duration, Instant};
 use hafailover::core::{
-    Action, Boot, Core, Event, Guard, Lost, Member, MemberState, Observation, Proof, Reply,
-    StartError, StopError,
+    Action, Boot, Core, Event, Guard, Member, MemberState, Observation, Proof, Reply, StartError,
+    StopError,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,6 +36,7 @@ pub struct World {
     pub cut: BTreeSet<(u8, u8, u8)>,
     /// How long a frame is under way on a slow link.
     pub wire: BTreeMap<u8, Duration>,
+    pub arbiter: Arbiter,
     pub trace: Vec<String>,
     /// What the nodes answered, not yet taken.
     pub replies: Vec<Reply>,
@@ -59,6 +65,8 @@ pub struct Node {
     pub disk_takes: Option<Duration>,
     /// Its state file cannot be written.
     pub full: bool,
+    /// reboot(2) has no effect on it.
+    pub reset_fails: bool,
     /// A copy of its state file.
     pub backup: Option<Record>,
     held_back: Vec<Event>,
@@ -66,6 +74,8 @@ pub struct Node {
     /// Grows with every life of the machine.
     boots: u64,
     jobs: BTreeMap<u64, Job>,
+    /// Groups that are not enabled when its daemon starts next.
+    pub disabled: BTreeSet<GroupName>,
 }
 
 struct Job {
@@ -81,10 +91,16 @@ pub struct Units {
     /// A stop has begun and is not verified.
     pub closed: Option<Epoch>,
     pub proof: Option<(Epoch, Proof)>,
+    /// What the guard was told.
+    pub lasts: Option<(Epoch, Instant)>,
+    /// How long its stop takes, if the script says so.
+    pub stop_takes: Option<Duration>,
     pub start_fails: bool,
     /// It starts well and is dead at the next look.
     pub start_dies: bool,
     pub stop_fails: bool,
+    /// Whoever keeps it busy outlives a kill.
+    pub users_stay: bool,
     /// What comes of a stop is not known.
     pub stop_lost: bool,
     pub no_carrier: bool,
@@ -108,6 +124,7 @@ impl World {
             policies,
             cut: BTreeSet::new(),
             wire: BTreeMap::new(),
+            arbiter: Arbiter::new(Instant(1_000_000_000)),
             trace: Vec::new(),
             replies: Vec::new(),
             queue: BTreeMap::new(),
@@ -122,7 +139,9 @@ impl World {
         node.life += 1;
         let session = Session(100 * (n as u64 + 1) + node.life);
         let boot = Boot { session, boot: BootId(node.boots), record: node.disk.clone() };
-        let (core, actions) = Core::new(self.now, boot, self.policies[n].clone());
+        let mut policy = self.policies[n].clone();
+        policy.groups.retain(|name, _| !node.disabled.contains(name));
+        let (core, actions) = Core::new(self.now, boot, policy);
         node.core = Some(core);
         for link in 0..self.policies[n].links.len() {
             let event = Event::Link { link: LinkId(link as u8), usable: true, why: String::new() };
@@ -145,45 +164,6 @@ impl World {
         node.life += 1;
         node.jobs.clear();
         node.frozen = false;
-    }
-
-    /// systemd has given the daemon up, and its guard begins.
-    pub fn lose_daemon(&mut self, n: usize) {
-        self.kill_daemon(n);
-        let node = &mut self.nodes[n];
-        let held = |u: &Units| u.token.or(u.closed).is_some();
-        let held = node.units.iter().filter(|(_, u)| held(u)).map(|(g, _)| g.clone()).collect();
-        for units in node.units.values_mut() {
-            units.closed = units.token.take().or(units.closed);
-        }
-        let policy = self.policies[n].clone();
-        let ends = self.now + policy.safety.guard_bound;
-        let (session, boot) = (Session(100 * (n as u64 + 1) + node.life), BootId(node.boots));
-        let groups = policy.groups.keys().cloned().collect();
-        let lost = Lost { session, boot, ends, groups, held };
-        node.guard = Some(Guard::new(self.now, lost, policy));
-        self.guard_speaks(n);
-    }
-
-    pub fn guard_stops(&mut self, n: usize, group: &GroupName) {
-        let units = self.nodes[n].units.entry(group.clone()).or_default();
-        (units.running, units.dead, units.closed) = (false, false, None);
-        let now = self.now;
-        self.nodes[n].guard.as_mut().expect("at work").stopped(now, group);
-        self.guard_speaks(n);
-        self.check_owners();
-    }
-
-    pub fn guard_ends(&mut self, n: usize) {
-        self.nodes[n].guard = None;
-    }
-
-    fn guard_speaks(&mut self, n: usize) {
-        let now = self.now;
-        let Some(guard) = self.nodes[n].guard.as_mut() else { return };
-        for beat in guard.speak(now) {
-            self.send(n, beat.link, &beat);
-        }
     }
 
     pub fn thaw(&mut self, n: usize) {
@@ -226,6 +206,10 @@ impl World {
             token: units.token,
             closed: units.closed,
             proof: units.proof.filter(|(e, _)| units.token == Some(*e)).map(|(_, proof)| proof),
+            lasts: units
+                .lasts
+                .filter(|(e, _)| units.token.or(units.closed) == Some(*e))
+                .map(|l| l.1),
             no_carrier: units.no_carrier.then(|| "eth0".to_string()),
             ..Observation::default()
         };
@@ -350,10 +334,13 @@ impl World {
                 Action::Stop { group, job } => {
                     let units = self.nodes[n].units.entry(group.clone()).or_default();
                     units.closed = units.token.take().or(units.closed);
+                    let takes = units.stop_takes.unwrap_or(STOP);
                     self.nodes[n].jobs.retain(|_, j| j.stop || j.group != group);
                     self.nodes[n].jobs.insert(job, Job { group: group.clone(), stop: true });
-                    self.later(n, STOP, Event::Stopped { group, job, result: Ok(()) });
+                    self.later(n, takes, Event::Stopped { group, job, result: Ok(()) });
                 }
+                Action::KillUsers { group, unit, job } => self.kill_users(n, group, &unit, job),
+                Action::Reset { group, .. } => self.reset(n, &group),
                 Action::Prove { group, epoch, proof } => {
                     let units = self.nodes[n].units.entry(group).or_default();
                     units.proof = Some((epoch, *proof));
@@ -364,23 +351,15 @@ impl World {
                 Action::Fence { node, id, valid_until } => self.fence(n, node, id, valid_until),
                 Action::FenceEnd { node } => self.end_fence(n, node),
                 Action::FenceCheck { node, id } => self.try_fence(n, node, id),
+                Action::Lease { group, epoch, ticket, verb } => {
+                    self.ask_arbiter(n, group, epoch, (ticket, verb));
+                }
+                Action::Lasts { group, epoch, until } => {
+                    self.nodes[n].units.entry(group).or_default().lasts = Some((epoch, until));
+                }
                 Action::Observe { group } => self.observe(n, &group),
                 Action::Announce { group } => self.note(n, &format!("announces {group}")),
-                Action::Say(saying) => {
-                    if saying.what != What::GroupPhase {
-                        let group = saying.group.map(|g| format!(" {g}")).unwrap_or_default();
-                        let peer =
-                            saying.peer.map(|p| format!(" n{}", p.0 + 1)).unwrap_or_default();
-                        let epoch = saying.epoch.map(|e| format!(" epoch {e}")).unwrap_or_default();
-                        let proof = match saying.evidence.is_empty() {
-                            true => String::new(),
-                            false => format!(" [{}]", saying.evidence),
-                        };
-                        let line = saying.what.key();
-                        let reason = saying.reason;
-                        self.note(n, &format!("{line}{group}{peer}{epoch}: {reason}{proof}"));
-                    }
-                }
+                Action::Say(saying) => self.told(n, saying),
                 Action::Answer { reply, .. } => {
                     self.note(n, &format!("answers {reply:?}"));
                     self.replies.push(reply);
@@ -390,6 +369,21 @@ impl World {
                     self.kill_daemon(n);
                 }
             }
+        }
+    }
+
+    fn told(&mut self, n: usize, saying: Saying) {
+        if saying.what != What::GroupPhase {
+            let group = saying.group.map(|g| format!(" {g}")).unwrap_or_default();
+            let peer = saying.peer.map(|p| format!(" n{}", p.0 + 1)).unwrap_or_default();
+            let epoch = saying.epoch.map(|e| format!(" epoch {e}")).unwrap_or_default();
+            let proof = match saying.evidence.is_empty() {
+                true => String::new(),
+                false => format!(" [{}]", saying.evidence),
+            };
+            let line = saying.what.key();
+            let reason = saying.reason;
+            self.note(n, &format!("{line}{group}{peer}{epoch}: {reason}{proof}"));
         }
     }
 
@@ -434,14 +428,14 @@ impl World {
         self.note(n, &format!("has sent {} frames", self.sent[n] - before));
     }
 
-    fn note(&mut self, n: usize, words: &str) {
+    pub fn note(&mut self, n: usize, words: &str) {
         let ms = self.now.0 / 1_000_000;
         self.trace.push(format!("{:>4}.{:03} n{} {words}", ms / 1000, ms % 1000, n + 1));
     }
 
     /// OneOwner, as a person would see it: the token is there from before the start until the
     /// stop begins, the units until they are stopped.
-    fn check_owners(&mut self) {
+    pub fn check_owners(&mut self) {
         let names: BTreeSet<GroupName> = self.policies[0].groups.keys().cloned().collect();
         for name in names {
             let on = |u: &Units| u.running || u.token.is_some();

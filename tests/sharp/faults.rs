@@ -8,7 +8,7 @@ pub struct Fault {
     pub bad: &'static str,
 }
 
-const fn fault(
+pub const fn fault(
     name: &'static str,
     file: &'static str,
     good: &'static str,
@@ -57,7 +57,7 @@ pub const FAULTS: &[Fault] = &[
     fault(
         "counts its own stall as the peer's silence",
         "src/core/detector.rs",
-        "«self.slept += late;»",
+        "«self.slept += now.since(turned);»",
         "",
     ),
     fault(
@@ -70,7 +70,7 @@ pub const FAULTS: &[Fault] = &[
         "counts Stuck as released",
         "src/core/jobs.rs",
         "«self.stuck(now, name, format!(\"{unit}: {why}\"), holders);»",
-        "let _ = (unit, why, holders); self.release(now, name);",
+        "let _ = (&unit, &why, holders); self.release(now, name);",
     ),
     fault(
         "counts a lost answer as released",
@@ -102,7 +102,12 @@ pub const FAULTS: &[Fault] = &[
         "if «world.jeopardy.contains(&id)» &&",
         "false",
     ),
-    fault("skips the majority", "src/core/world.rs", "(«all > 2 && alive * 2 <= all»)", "false"),
+    fault(
+        "skips the majority",
+        "src/core/world.rs",
+        "self.quorum().filter(|q| «!q.is_majority()»)",
+        "q.votes == 0",
+    ),
     fault(
         "does not ask what others hear",
         "src/core/world.rs",
@@ -124,7 +129,7 @@ pub const FAULTS: &[Fault] = &[
     fault(
         "does not wait for a peer that was stopping",
         "src/core/evidence.rs",
-        "false if «held && (ending || going || cared)» => {",
+        "false if «held && (at_work || cared)» => {",
         "false",
     ),
     fault(
@@ -224,6 +229,18 @@ pub const FAULTS: &[Fault] = &[
         "false",
     ),
     fault(
+        "claims an epoch that it took back",
+        "src/core/act.rs",
+        "«record.promise = record.promise.max(Some(claim.epoch));»\n        self.say",
+        "",
+    ),
+    fault(
+        "claims an epoch of before it lost its state file",
+        "src/core/record.rs",
+        "let unsure = «!self.known || record.epoch == Epoch::default()»;",
+        "false",
+    ),
+    fault(
         "chooses an epoch that is not above all",
         "src/core/act.rs",
         "counter: «top.counter + 1», node",
@@ -244,7 +261,7 @@ pub const FAULTS: &[Fault] = &[
     fault(
         "stops in maintenance",
         "src/core/ownership.rs",
-        "if «in_maintenance(world, name)» {\n        return None;",
+        "if «in_maintenance(world, name)» {\n        return over();",
         "false",
     ),
     fault(
@@ -291,9 +308,9 @@ pub const FAULTS: &[Fault] = &[
     ),
     fault(
         "does not learn the epochs of others",
-        "src/core/hear.rs",
-        "if «top > record.epoch» {",
-        "false",
+        "src/core/record.rs",
+        "record.epoch = «record.epoch.max(top)»;",
+        "record.epoch",
     ),
     fault(
         "takes a late peer for silent",
@@ -383,13 +400,13 @@ pub const FAULTS: &[Fault] = &[
     fault(
         "believes a fence that failed",
         "src/core/fencer.rs",
-        "match «end» {\n            Ok(()) => {\n                self.fence_mut",
+        "match «end» {\n            Ok(()) => {\n                let fence = self.fence_mut",
         "Ok::<(), String>(())",
     ),
     fault(
         "believes a fence though the peer has answered since",
         "src/core/fence.rs",
-        "let since = «world.peer(id).sign() < Some(run.began)»;",
+        "let since = «peer.sign() < Some(run.began) && peer.arrived() <= *said_off»;",
         "true",
     ),
     fault(
@@ -431,7 +448,7 @@ pub const FAULTS: &[Fault] = &[
     fault(
         "fences without end",
         "src/core/fence.rs",
-        "(«record.tries >= policy.attempts» && !running)",
+        "(«record.tries >= policy.attempts» && !running && !record.well)",
         "false",
     ),
     fault(

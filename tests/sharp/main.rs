@@ -4,21 +4,25 @@
 #[path = "../sim/crate_of.rs"]
 mod crate_of;
 mod faults;
+mod leases;
+mod stops;
 
-use faults::FAULTS;
+use faults::Fault;
 
 fn main() {
-    let mut used = [0; FAULTS.len()];
+    let lists = [faults::FAULTS, leases::FAULTS, stops::FAULTS];
+    let all: Vec<&Fault> = lists.into_iter().flatten().collect();
+    let mut used = vec![0; all.len()];
     let home = crate_of::prepare("sharp", |path, text| {
         let mut text = text;
-        for (n, fault) in FAULTS.iter().enumerate().filter(|(_, f)| path == f.file) {
+        for (n, fault) in all.iter().enumerate().filter(|(_, f)| path == f.file) {
             text = put_in(&text, n + 1, fault.good, fault.bad);
             used[n] += 1;
         }
         text
     });
     assert!(used.iter().all(|n| *n == 1), "a fault names a file that is not there");
-    let names: Vec<&str> = FAULTS.iter().map(|f| f.name).collect();
+    let names: Vec<&str> = all.iter().map(|f| f.name).collect();
     let table = include_str!("README.md");
     let told: Vec<&str> = table.split(['|', ';', '\n']).map(str::trim).collect();
     let missing: Vec<_> = names.iter().filter(|n| !told.contains(n)).collect();

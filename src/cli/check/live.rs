@@ -156,7 +156,7 @@ fn names(group: &GroupView) -> String {
 mod tests {
     use super::*;
     use crate::core::name::{BootId, GroupName, NodeId, Session};
-    use crate::core::policy::{Failback, GroupPolicy};
+    use crate::core::policy::{Failback, GroupPolicy, StopFailure};
     use crate::core::time::Instant;
     use crate::core::{Boot, Core};
 
@@ -174,6 +174,7 @@ mod tests {
             retry_window: time,
             quarantine: time,
             stop_budget: time,
+            stop_failure: StopFailure::Hold,
             start_budget: time,
             fingerprint: 1,
             texts: 1,

@@ -1,6 +1,7 @@
 //! `hafailover check`: everything the daemon relies on, looked at without touching anything. What
 //! systemd and a running daemon know is asked of them; below another root there are only files.
 
+mod arbiter;
 mod disk;
 mod fence;
 mod host;
@@ -12,7 +13,7 @@ mod units;
 use crate::config::settings::{Link, LinkKind, Settings};
 use crate::config::{self, load, target};
 use crate::core::name::GroupName;
-use crate::core::policy::{OnLost, OnSilence};
+use crate::core::policy::{OnLost, OnSilence, QuorumLost};
 use crate::daemon::setup;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -129,6 +130,7 @@ fn look(root: &Path, host: &str, findings: &mut Findings) {
     let daemon = view.as_ref().map(|(_, daemon)| daemon);
     let real_time = host::look(root, daemon, findings);
     timing(&settings, real_time, findings);
+    arbiter::look(root, &settings, findings);
     live::wrong(daemon, findings);
     if let Some((view, _)) = &view {
         live::differences(view, findings);
@@ -168,7 +170,8 @@ fn timing(settings: &Settings, real_time: bool, findings: &mut Findings) {
             show(CRASH_RECOVERY)
         ));
     }
-    let by_silence = safety.silence == OnSilence::Takeover && !settings.all_fenced();
+    let proven = settings.all_fenced() || settings.arbiter.is_some();
+    let by_silence = safety.silence == OnSilence::Takeover && !proven;
     if by_silence && timing.deadtime <= GUARD_HEARD {
         findings.note(format!(
             "deadtime {} is not longer than it takes until the guard of a lost daemon is heard \
@@ -180,12 +183,38 @@ fn timing(settings: &Settings, real_time: bool, findings: &mut Findings) {
             show(safety.guard_bound)
         ));
     }
+    majority(settings, findings);
+    if let Some(arbiter) = &settings.arbiter {
+        findings.note(format!("leases: {}", arbiter.chain()));
+    }
     if safety.on_lost == OnLost::Leave {
         findings.warn(
             "on-lost = \"leave\": unprotected; when the daemon is lost and a group does not stop, \
              it stays, and a peer must be told by a person",
         );
     }
+}
+
+/// What a majority is here, and what it protects.
+fn majority(settings: &Settings, findings: &mut Findings) {
+    let nodes = settings.nodes.len();
+    if nodes == 2 || settings.arbiter.is_some() {
+        return;
+    }
+    let need = nodes / 2 + 1;
+    let mut words = format!(
+        "of {nodes} nodes {need} are a majority: {} may be lost before silence is acted on no \
+         more",
+        nodes - need
+    );
+    if nodes.is_multiple_of(2) {
+        words += &format!(", no more than of {}", nodes - 1);
+    }
+    if settings.safety.quorum_lost == QuorumLost::Keep {
+        words += "; an owner that is cut off from it runs on while it takes over (quorum-lost = \
+                  \"keep\")";
+    }
+    findings.note(words);
 }
 
 fn links(root: &Path, settings: &Settings, groups: &[GroupName], findings: &mut Findings) {

@@ -7,7 +7,7 @@ use crate::config::order::{Part, cycle, is_after, span, stop_time};
 use crate::config::settings::Settings;
 use crate::config::target::{Target, own_name};
 use crate::config::unit::UnitText;
-use crate::core::policy::{GroupPolicy, OnLost, OnSilence};
+use crate::core::policy::{GroupPolicy, OnLost, OnSilence, QuorumLost, StopFailure};
 use std::path::Path;
 use std::time::Duration;
 
@@ -173,6 +173,7 @@ pub fn budget(
             show(timing.deadtime)
         ));
     }
+    outvoted(settings, &unit, policy, sum, findings);
     let notice = timing.keepalive * 2;
     if safety.silence == OnSilence::Takeover && sum > notice {
         findings.note(format!(
@@ -181,6 +182,43 @@ pub fn budget(
             show(notice),
             show(timing.keepalive),
             show(sum)
+        ));
+    }
+}
+
+/// Without a majority an owner stops before others start: the arithmetic of both.
+fn outvoted(
+    settings: &Settings,
+    unit: &str,
+    policy: &GroupPolicy,
+    sum: Duration,
+    findings: &mut Findings,
+) {
+    if settings.safety.quorum_lost == QuorumLost::Keep {
+        return;
+    }
+    let timing = &settings.timing;
+    let words = format!(
+        "{unit}: without a majority an owner stops within deadtime {} + 3 x keepalive {} + \
+         StopBudget= {}, and others start no sooner than deadtime + {} = 4 x keepalive + \
+         StopBudget= + 2 % for the clocks",
+        show(timing.deadtime),
+        show(timing.keepalive),
+        show(policy.stop_budget),
+        show(timing.quorum_wait(policy.stop_budget))
+    );
+    match sum > policy.stop_budget {
+        true => findings.error(format!(
+            "{words}; but its stop may take {0}, longer than StopBudget=, and then both have it: \
+             write StopBudget={0} or shorten a TimeoutStopSec=",
+            show(sum)
+        )),
+        false => findings.note(words),
+    }
+    if policy.stop_failure != StopFailure::FenceSelf {
+        findings.note(format!(
+            "{unit}: if that stop fails or hangs, others start all the same: \
+             StopFailure=fence-self resets this machine before they do"
         ));
     }
 }

@@ -18,7 +18,7 @@ use crate::core::{Event, StopError};
 use crate::daemon::setup;
 use crate::io::journal::{self, Journal, Names};
 use crate::io::systemd::{Managed, Systemd};
-use crate::io::{Input, clock, token};
+use crate::io::{Input, clock, reset, token};
 use rustix::mm::{MlockAllFlags, mlockall};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -47,6 +47,8 @@ pub struct Args {
 struct Plan {
     on_lost: OnLost,
     bound: Duration,
+    /// How long after a lease its group may still be on its way down; `None`: there are none.
+    rest: Option<Duration>,
     names: Names,
     managed: BTreeMap<GroupName, Managed>,
     /// `None`: the settings or the keys cannot be read, so nothing is said to other nodes.
@@ -58,6 +60,7 @@ impl Plan {
         Plan {
             on_lost: OnLost::Reboot,
             bound: BOUND,
+            rest: Some(Duration::ZERO),
             names: Names::default(),
             managed: BTreeMap::new(),
             speech: None,
@@ -77,6 +80,7 @@ fn read_plan() -> Plan {
     let settings = config::load(Path::new(setup::CONFIG), &setup::hostname());
     let settings = settings.or_else(|_| last.settings()).ok();
     let bound = |s: &Settings| s.safety.guard_bound.saturating_sub(s.timing.deadtime);
+    let rest = |s: &Settings| s.arbiter.as_ref().map(|a| a.times.most - a.times.lease);
     let names = settings.as_ref().map(|s| Names {
         nodes: s.nodes.iter().map(|n| n.name.clone()).collect(),
         links: Vec::new(),
@@ -93,6 +97,7 @@ fn read_plan() -> Plan {
     Plan {
         on_lost: settings.as_ref().map_or(OnLost::Reboot, |s| s.safety.on_lost),
         bound: settings.as_ref().map_or(BOUND, bound),
+        rest: settings.as_ref().map_or(Some(Duration::ZERO), rest),
         names: names.unwrap_or_default(),
         managed: targets.into_iter().map(managed).collect(),
         speech,
@@ -108,7 +113,7 @@ pub fn run(args: Args) -> ExitCode {
     let _ = mlockall(MlockAllFlags::CURRENT);
     let plan = plan();
     let unread = plan.is_none();
-    let Plan { on_lost, bound, names, managed, speech } = plan.unwrap_or_else(Plan::blind);
+    let Plan { on_lost, bound, rest, names, managed, speech } = plan.unwrap_or_else(Plan::blind);
     let journal = Journal::spawn(Path::new(journal::SOCKET), names).ok();
     let say = |what: What, group: &GroupName, words: String| {
         super::tell(format!("hafailover lost: {group}: {words}"));
@@ -117,13 +122,16 @@ pub fn run(args: Args) -> ExitCode {
         }
     };
     let held = token::list();
-    let voice = speech.and_then(|s| s.begin(began + bound + LAST, managed.keys(), &held));
+    let ends = rest.and_then(|rest| leases_end(&held, rest)).unwrap_or(Instant(u64::MAX));
+    let ends = ends.min(began + bound);
+    let voice = speech.and_then(|s| s.begin(ends + LAST, managed.keys(), &held));
     for group in &held {
-        let words = format!("the daemon is lost; it is stopped here within {} s", bound.as_secs());
+        let within = ends.since(began).as_secs();
+        let words = format!("the daemon is lost; it is stopped here within {within} s");
         say(What::GuardStops, group, words);
     }
     super::tell("hafailover lost: all groups are stopped, also members that run without a token");
-    let left = match stop_all(&held, managed, began + bound, voice.as_ref()) {
+    let left = match stop_all(&held, managed, ends, voice.as_ref()) {
         Ok(results) => results,
         Err(e) => {
             held.iter().map(|g| (g.clone(), format!("nothing could be asked: {e}"))).collect()
@@ -145,13 +153,22 @@ pub fn run(args: Args) -> ExitCode {
     }
     let resets = !left.is_empty() && on_lost == OnLost::Reboot;
     // Who was not told waits for the whole bound, also when this machine is reset before it.
-    let latest = if resets { began + bound } else { Instant(u64::MAX) };
+    let latest = if resets { ends } else { Instant(u64::MAX) };
     voice.into_iter().for_each(|v| v.end(latest));
     match left.is_empty() {
         true => ExitCode::SUCCESS,
         false if resets => reset(),
         false => ExitCode::from(1),
     }
+}
+
+/// When others may start the first of these, on leases that this node no longer renews.
+fn leases_end(held: &[GroupName], rest: Duration) -> Option<Instant> {
+    let of = |name: &GroupName| {
+        let epoch = token::read(name).or(token::read_closed(name))?;
+        Some(token::lasts(name, epoch)? + rest)
+    };
+    held.iter().filter_map(of).min()
 }
 
 /// What could not be stopped, and why. Where nothing was held, not to know is no reason to reset.
@@ -221,11 +238,9 @@ fn died(code: &str, status: &str) -> bool {
     matches!(code, "killed" | "dumped") && status != "TERM"
 }
 
-/// Ends the machine's life at once, as reboot(2) does without sync: a disk that hangs would hold
-/// up anything gentler.
+/// Ends the machine's life at once.
 fn reset() -> ExitCode {
-    let error = rustix::system::reboot(rustix::system::RebootCommand::Restart);
-    super::tell(format!("hafailover lost: the reset failed: {error:?}"));
+    super::tell(format!("hafailover lost: {}", reset::now()));
     ExitCode::from(1)
 }
 

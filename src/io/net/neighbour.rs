@@ -2,10 +2,12 @@
 //! (RFC 5227), neighbour solicitations and unsolicited advertisements (RFC 4861).
 
 use super::netlink::Interface;
+use crate::io::clock;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV6};
+use std::time::Duration;
 
 pub type Mac = [u8; 6];
 
@@ -15,6 +17,9 @@ const ARP_REPLY: u16 = 2;
 const NEIGHBOUR_SOLICIT: u8 = 135;
 const NEIGHBOUR_ADVERT: u8 = 136;
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+
+/// More frames than a socket holds (net.core.rmem_default, 208 KiB, of 768 bytes and more each).
+const SOCKET_MOST: u32 = 512;
 
 /// A socket for one address on one interface.
 pub struct Neighbours {
@@ -73,27 +78,52 @@ impl Neighbours {
 
     /// Blocks until somebody else shows that it has the address; who.
     pub fn foreign(&self) -> io::Result<Mac> {
-        let mut buffer = [MaybeUninit::<u8>::uninit(); 1500];
         loop {
-            let len = match self.socket.recv(&mut buffer) {
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-                // The interface went down; it may come back.
-                Err(e) if e.raw_os_error() == Some(libc::ENETDOWN) => {
-                    std::thread::park_timeout(std::time::Duration::from_millis(200));
-                    continue;
-                }
-                other => other?,
-            };
-            // SAFETY: recv has initialised the first `len` bytes.
-            let bytes: Vec<u8> = buffer[..len].iter().map(|b| unsafe { b.assume_init() }).collect();
-            let mac = match self.address {
-                IpAddr::V4(v4) => arp_sender(&bytes).filter(|(_, ip)| *ip == v4).map(|(m, _)| m),
-                IpAddr::V6(v6) => advertised(&bytes).filter(|(ip, _)| *ip == v6).map(|(_, m)| m),
-            };
-            if let Some(mac) = mac.filter(|m| *m != self.mac) {
+            if let Some(mac) = self.hear()? {
                 return Ok(mac);
             }
         }
+    }
+
+    /// Who shows within that time that it has the address. What is in the socket when the time is
+    /// over counts, however late this thread comes to look.
+    pub fn foreign_within(&self, time: Duration) -> io::Result<Option<Mac>> {
+        let end = clock::now() + time;
+        let mut late = 0;
+        let found = loop {
+            let left = end.since(clock::now());
+            late += u32::from(left.is_zero());
+            self.socket.set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
+            match self.hear() {
+                Ok(None) if late < SOCKET_MOST => {}
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock && late == 0 => {}
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break None,
+                found => break found?,
+            }
+        };
+        self.socket.set_read_timeout(None)?;
+        Ok(found)
+    }
+
+    /// One frame: of somebody else who has the address?
+    fn hear(&self) -> io::Result<Option<Mac>> {
+        let mut buffer = [MaybeUninit::<u8>::uninit(); 1500];
+        let len = match self.socket.recv(&mut buffer) {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => return Ok(None),
+            // The interface went down; it may come back.
+            Err(e) if e.raw_os_error() == Some(libc::ENETDOWN) => {
+                std::thread::park_timeout(Duration::from_millis(200));
+                return Ok(None);
+            }
+            other => other?,
+        };
+        // SAFETY: recv has initialised the first `len` bytes.
+        let bytes: Vec<u8> = buffer[..len].iter().map(|b| unsafe { b.assume_init() }).collect();
+        let mac = match self.address {
+            IpAddr::V4(v4) => arp_sender(&bytes).filter(|(_, ip)| *ip == v4).map(|(m, _)| m),
+            IpAddr::V6(v6) => advertised(&bytes).filter(|(ip, _)| *ip == v6).map(|(_, m)| m),
+        };
+        Ok(mac.filter(|m| *m != self.mac))
     }
 
     fn arp(&self, kind: u16, sender: Ipv4Addr, target: Ipv4Addr) -> io::Result<()> {

@@ -247,6 +247,11 @@ impl Bus {
         let _ = self.manager("RefUnit", &(unit,)).await;
     }
 
+    /// Every process of the unit, with SIGKILL.
+    pub async fn kill(&self, unit: &str) -> zbus::Result<()> {
+        self.manager("KillUnit", &(unit, "all", 9i32)).await.map(drop)
+    }
+
     pub async fn reset_failed(&self, unit: &str) -> zbus::Result<()> {
         self.manager("ResetFailedUnit", &(unit,)).await.map(drop)
     }

@@ -11,6 +11,10 @@ use crate::core::time::Instant;
 use crate::core::{Member, MemberState, Observation, StartError, StopError};
 use crate::io::{clock, token};
 use std::rc::Rc;
+use std::time::Duration;
+
+/// How long processes may linger behind a unit that is down.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// One group's members as the daemon was told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +42,7 @@ pub async fn observe(shared: &Shared, name: &GroupName, managed: &Managed) -> Ob
         shared.by_hand.borrow_mut().remove(&unit.name);
     }
     let by_hand = shared.by_hand.borrow();
-    let token = token::read(name);
+    let (token, closed) = (token::read(name), token::read_closed(name));
     let member = |u: &Unit| u.member(hard(u), by_hand.contains(&u.name), token.is_some());
     let members: Vec<Member> = units.iter().map(member).collect();
     let down = units.iter().filter(|u| u.down() && !u.busy);
@@ -50,7 +54,8 @@ pub async fn observe(shared: &Shared, name: &GroupName, managed: &Managed) -> Ob
         members,
         token,
         proof: token.and_then(|epoch| token::proof(name, epoch)),
-        closed: token::read_closed(name),
+        lasts: token.or(closed).and_then(|epoch| token::lasts(name, epoch)),
+        closed,
         leftovers: leftovers.into_iter().flatten().collect(),
         blind: false,
         unloaded: units.iter().find_map(|u| u.unloaded.clone()),
@@ -213,11 +218,24 @@ async fn stop_unit(shared: &Shared, name: &GroupName, unit: &str) -> Result<(), 
     }
 }
 
+/// What the kernel still holds of it. An init script that sends the signal and does not wait leaves
+/// processes that are about to end: they have a moment for it.
+async fn lingers(unit: &Unit, group: &[Unit]) -> Result<Option<String>, String> {
+    let end = clock::now() + LINGER;
+    loop {
+        let left = unit.leftover(group)?;
+        if left.is_none() || !unit.down() || clock::now() >= end {
+            return Ok(left);
+        }
+        tokio::time::sleep(LINGER / 40).await;
+    }
+}
+
 /// Down for systemd and gone from the kernel, or who holds it.
 async fn verify(shared: &Shared, unit: &Unit, group: &[Unit]) -> Result<(), StopError> {
     // A failed stop is told by the kernel: a mount that is gone is released, whatever its unit
     // says of an earlier try.
-    let left = unit.leftover(group).map_err(|why| StopError::Unknown { why })?;
+    let left = lingers(unit, group).await.map_err(|why| StopError::Unknown { why })?;
     if left.is_none() && unit.undone {
         let (name, result) = (unit.name.clone(), &unit.result);
         let why = format!(

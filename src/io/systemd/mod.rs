@@ -11,6 +11,7 @@ mod private;
 mod read;
 mod signals;
 mod unit;
+mod users;
 
 pub use fence::Run as FenceRun;
 pub use group::Managed;
@@ -55,6 +56,11 @@ enum Ask {
     },
     Stop {
         group: GroupName,
+        job: u64,
+    },
+    KillUsers {
+        group: GroupName,
+        unit: String,
         job: u64,
     },
     Adopt {
@@ -104,6 +110,10 @@ impl Systemd {
 
     pub fn stop(&self, group: GroupName, job: u64) {
         self.ask(Ask::Stop { group, job });
+    }
+
+    pub fn kill_users(&self, group: GroupName, unit: String, job: u64) {
+        self.ask(Ask::KillUsers { group, unit, job });
     }
 
     pub fn adopt(&self, group: GroupName, epoch: Epoch) {
@@ -301,6 +311,7 @@ fn take(shared: &Rc<Shared>, ask: Ask) {
                 mine.tell(Event::Stopped { group, job, result }).await;
             });
         }
+        Ask::KillUsers { group, unit, job } => kill_users(shared, group, unit, job),
         Ask::Adopt { group, epoch } => {
             // Failing here, the token stays away, which is seen and told at the next look.
             let _ = token::write(&group, epoch);
@@ -338,6 +349,14 @@ fn take(shared: &Rc<Shared>, ask: Ask) {
         }
         Ask::LetGo => drop(shared.inhibitor.borrow_mut().take()),
     }
+}
+
+fn kill_users(shared: &Rc<Shared>, group: GroupName, unit: String, job: u64) {
+    let mine = shared.clone();
+    work(shared, group.clone(), async move {
+        let told = users::kill(&mine, &group, &unit).await;
+        mine.tell(Event::UsersKilled { group, job, told }).await;
+    });
 }
 
 fn manage(shared: &Rc<Shared>, groups: BTreeMap<GroupName, Managed>) {

@@ -143,6 +143,11 @@ impl Unit {
         Ok(pids.first().map(word))
     }
 
+    /// Where it mounts, and what, if it is a mount.
+    pub fn mount(&self) -> Option<(&str, &str)> {
+        self.mount.as_ref().map(|(path, what)| (path.as_str(), what.as_str()))
+    }
+
     pub fn holders(&self) -> Vec<String> {
         if let Some((path, what)) = &self.mount {
             return holders::holders(path, what);

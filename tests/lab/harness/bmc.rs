@@ -10,7 +10,7 @@ use std::time::Duration;
 
 pub const USER: &str = "admin";
 pub const PASSWORD: &str = "streng-geheim-77";
-const START: Duration = Duration::from_secs(30);
+const START: Duration = Duration::from_secs(120);
 
 pub struct Bmc {
     n: usize,
@@ -91,7 +91,7 @@ impl Bmc {
         self.simulator = Some(command.spawn().expect("openipmi is installed: prepare.sh"));
         wait("the management controller", START, || {
             let out = try_sh(&format!(
-                "nsenter --net=/run/netns/{} timeout 3 ipmitool -I lanplus -C 3 -H {address} \
+                "nsenter --net=/run/netns/{} timeout 20 ipmitool -I lanplus -C 3 -H {address} \
                  -U {USER} -P {PASSWORD} chassis power status",
                 self.switch
             ));

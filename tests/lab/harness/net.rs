@@ -40,9 +40,12 @@ impl Net {
         let net = Net { prefix, on: Default::default(), crossover: false };
         let (switch, client) = (net.switch(), net.client());
         sh(&format!("ip netns add {switch}; ip -n {switch} link set lo up"));
-        for lan in ["lan", "hb"] {
+        // With an address of its own: else it takes that of a port, and another one when a node
+        // goes, and whoever knew it asks a management controller that nobody answers for.
+        for (lan, mac) in [("lan", "02:00:00:00:00:01"), ("hb", "02:00:00:00:00:02")] {
             sh(&format!(
-                "ip -n {switch} link add {lan} type bridge forward_delay 0 stp_state 0; \
+                "ip -n {switch} link add {lan} address {mac} type bridge forward_delay 0 \
+                 stp_state 0; \
                  ip -n {switch} link set {lan} up"
             ));
         }
@@ -162,6 +165,12 @@ impl Net {
             "ip netns exec {node} nft 'add table inet lab; add chain inet lab in {{ type filter \
              hook input priority 0; }}; add rule inet lab in iifname {interface} drop'"
         ));
+    }
+
+    /// As a machine that has just booted: an address that was asked for in vain a moment ago is
+    /// otherwise called unreachable without being asked for again.
+    pub fn forget_neighbours(&self, n: usize) {
+        sh(&format!("ip -n {} neigh flush all", Net::node(n)));
     }
 
     pub fn undeafen(&self, n: usize) {

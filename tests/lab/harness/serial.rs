@@ -74,7 +74,8 @@ fn pty() -> (File, String) {
 }
 
 /// A real port forgets its exclusive mode with the last close; a pty keeps it as long as its master
-/// is open.
+/// is open. Whenever nobody has it open, then, not only when it was seen to close: a daemon that is
+/// started and ended between two looks leaves the mode as well.
 fn forget_exclusive(name: &str) {
     if let Ok(slave) = File::options().read(true).write(true).open(name) {
         let _ = rustix::termios::ioctl_tiocnxcl(&slave);
@@ -89,7 +90,6 @@ fn carry(
     stalled: &AtomicBool,
     ended: &AtomicBool,
 ) {
-    let mut open = [true; 2];
     let mut waiting = [Vec::new(), Vec::new()];
     let patience = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
     while !ended.load(Ordering::Relaxed) {
@@ -98,11 +98,9 @@ fn carry(
             continue;
         }
         for n in 0..2 {
-            let hung_up = fds[n].revents().contains(PollFlags::HUP);
-            if hung_up && open[n] {
+            if fds[n].revents().contains(PollFlags::HUP) {
                 forget_exclusive(&names[n]);
             }
-            open[n] = !hung_up;
         }
         let ready = fds.map(|f| f.revents().contains(PollFlags::IN));
         let mut busy = false;

@@ -121,10 +121,11 @@ fn sink(streams: Receiver<TcpStream>) -> Receiver<String> {
 
 const LEGACY: &str = "#!/bin/sh\n### BEGIN INIT INFO\n# Provides: legacy\n# Required-Start:\n\
     # Required-Stop:\n# Default-Start:\n# Default-Stop:\n# Short-Description: Of that time\n\
-    ### END INIT INFO\ncase $1 in\nstart) setsid sleep 54321 >/dev/null 2>&1 &;;\n\
-    stop) pkill -f '^sleep 54321';;\nesac\n";
+    ### END INIT INFO\ncase $1 in\nstart) setsid sh -c 'trap \"sleep 0.3; exit\" TERM; \
+    while :; do sleep 0.1; done' legacyd >/dev/null 2>&1 &;;\nstop) pkill -f 'legacyd$';;\nesac\n";
 
-/// A resource that is an init script only: systemd makes a unit of it.
+/// A resource that is an init script only: systemd makes a unit of it. As many do, it sends the
+/// signal and does not wait.
 pub fn init_script(c: &mut Cluster) {
     let target = TARGET.replace("agent.service", "agent.service legacy.service");
     for node in &c.lab.nodes {
@@ -135,7 +136,7 @@ pub fn init_script(c: &mut Cluster) {
     let said = c.lab.node(0).run("hafailover check").text;
     assert!(!said.contains("no unit legacy.service"), "{said}");
     start(c);
-    let runs = |c: &Cluster, n: usize| c.lab.node(n).run("pgrep -f '^sleep 54321'").code == 0;
+    let runs = |c: &Cluster, n: usize| c.lab.node(n).run("pgrep -f 'legacyd$'").code == 0;
     c.runs_on(0);
     assert!(runs(c, 0) && !runs(c, 1));
     c.lab.node(0).must("hafailover move files");

@@ -18,8 +18,7 @@ pub fn file_server(c: &mut Cluster) {
     start(c);
     runs_on(c, "files", 0);
     c.lab.node(0).must("printf 'pw\\npw\\n' | smbpasswd -s -a steve");
-    let put = smb(c, "put /etc/hostname there");
-    assert!(put.is_some(), "steve could not write");
+    wait("steve to write", PATIENCE, || smb(c, "put /etc/hostname there"));
     c.lab.node(0).must("systemctl stop hafailover");
     runs_on(c, "files", 1);
     wait("steve's file on n2", PATIENCE, || smb(c, "ls there").filter(|l| l.contains("there")));

@@ -70,6 +70,9 @@ impl World {
         if able.is_empty() {
             return;
         }
+        if self.options.leases.is_some() && self.rng.chance(200) {
+            return self.strike_arbiter(n);
+        }
         let fault = self.rng.pick(&able);
         let target = if self.rng.chance(750) { n } else { self.rng.below(self.nodes.len()) };
         if target == n && matches!(fault, Fault::Kill | Fault::PowerOff) {
@@ -90,6 +93,9 @@ impl World {
         self.later(after, Next::Fault);
         let fault = self.rng.pick(&self.options.faults.clone());
         let n = self.rng.below(self.nodes.len());
+        if self.options.leases.is_some() && self.rng.chance(300) {
+            return self.strike_arbiter(n);
+        }
         self.note(n, &format!("FAULT {fault:?}"));
         self.strike(n, fault);
     }
@@ -181,6 +187,7 @@ impl World {
         node.frozen = node.frozen.max(t + lasts);
         node.stall_began.get_or_insert(t);
         let end = node.frozen;
+        self.slept(n, t, end);
         self.cover.hit(row);
         self.at(end, Next::Thaw { node: n });
     }
@@ -192,7 +199,11 @@ impl World {
         }
         node.daemon_frozen = node.daemon_frozen.max(t + lasts);
         node.stall_began.get_or_insert(t);
-        let end = node.daemon_frozen;
+        let (end, life) = (node.daemon_frozen, node.life);
+        self.away(n);
+        if let Some(leases) = &self.options.leases {
+            self.later(leases.hang, Next::Hung { node: n, life });
+        }
         self.cover.hit("freeze of a daemon");
         self.at(end, Next::Thaw { node: n });
     }
@@ -244,7 +255,10 @@ impl World {
             }
         };
         match fault {
-            Fault::CutAll => self.cover.hit("all links cut"),
+            Fault::CutAll => {
+                self.cover.hit("all links cut");
+                self.cut_from_arbiter(n, until);
+            }
             Fault::CutOneWay => self.cover.hit("one-way cut"),
             _ => {}
         }
@@ -366,6 +380,7 @@ impl World {
                 if !disk.restore(pick) {
                     return;
                 }
+                self.rules.restored[n] = true;
                 self.cover.hit("restored state file");
             }
         }

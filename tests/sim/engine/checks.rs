@@ -82,6 +82,7 @@ impl World {
     /// True: a new claim is among it.
     pub fn check_said(&mut self, n: usize, beat: &Heartbeat) -> bool {
         let mut said = false;
+        self.rules.said_reset[n] |= beat.mood.resetting;
         for report in &beat.groups {
             let g = self.group(&report.name);
             if report.held == Held::No && self.nodes[n].units[g].here() {
@@ -91,6 +92,7 @@ impl World {
                 self.broken("StuckIsHeld", n, &format!("g{g} is said to be free, unverified"));
             }
             let claimed = report.claim.map(|c| c.epoch);
+            self.rules.claimed[g].extend(claimed);
             let news = claimed > Some(self.rules.spoken[n][g]) && !self.rules.holds[n][g];
             said |= news;
             let top = [Some(report.epoch), report.promise, report.claim.map(|c| c.epoch)];
@@ -155,7 +157,13 @@ impl World {
     ) {
         let (t, lived) = (self.t, self.nodes[n].lived(self.t));
         let (deadtime, paused) = (self.options.deadtime(), self.nodes[n].paused);
+        let reached = &mut self.rules.reached[n][from];
+        *reached = sent.max(*reached);
         let contact = &mut self.rules.contact[n][from];
+        let lie = self.rules.fenced[n][from].as_ref().filter(|fence| fence.lie);
+        if lie.is_some_and(|fence| contact.sent <= fence.ended_at && sent > fence.ended_at) {
+            self.rules.found_out[n] = t;
+        }
         let seen = (beat.session.0, link as u8, beat.seq);
         let again = !contact.frames.insert(seen) && contact.session == Some(beat.session);
         if contact.session != Some(beat.session) {
@@ -203,16 +211,18 @@ impl World {
         }
     }
 
-    fn in_maintenance(&self, n: usize, g: usize) -> bool {
+    pub fn in_maintenance(&self, n: usize, g: usize) -> bool {
         let Some(core) = self.core(n) else { return false };
         let view = core.view(self.nodes[n].now(self.t));
         view.maintenance || view.groups[g].maintenance
     }
 
     pub fn check_stop(&mut self, n: usize, g: usize) {
+        self.rules.stops[n][g].since.get_or_insert(self.t);
         self.rules.last_job[g] = self.t;
         self.rules.jobs[g] += 1;
-        if self.in_maintenance(n, g) && self.rules.person != (n, self.t) {
+        let bound = self.rules.person == (n, self.t) || self.is_lease_over(n, g);
+        if self.in_maintenance(n, g) && !bound {
             self.broken("HandsOff", n, &format!("g{g} is stopped in maintenance"));
         }
     }
@@ -254,13 +264,17 @@ impl World {
         if self.t < self.rules.quarantine[n][g] && !clocks {
             self.broken("Settled", n, &format!("g{g} is started in its quarantine"));
         }
+        self.check_waited(n, g, epoch);
+        self.check_votes(n, g);
     }
 
     pub fn note_announced(&mut self, n: usize, beat: &Heartbeat) {
         for report in &beat.groups {
             if let Some((claim, left)) = report.claim.and_then(|c| Some((c, c.on_silence?))) {
                 let g = self.group(&report.name);
-                self.rules.announced[n][g] = claim.epoch;
+                if std::mem::replace(&mut self.rules.announced[n][g], claim.epoch) != claim.epoch {
+                    self.rules.announced_at[n][g] = self.t;
+                }
                 self.rules.due[n][g] = self.nodes[n].now(self.t) + left;
             }
         }
@@ -275,6 +289,23 @@ impl World {
         if young && self.rules.contact[n].iter().any(unheard) {
             let ms = (self.t - woke) / 1_000_000;
             self.broken("NoStaleAct", n, &format!("g{g}: acts {ms} ms after a stall, unheard"));
+        }
+    }
+
+    /// Once, whether it came to a start or was taken back. A state file of before knows no better,
+    /// and a node that lost its own what it had heard when it knew everybody's again.
+    pub fn check_claim(&mut self, n: usize, g: usize, epoch: Epoch) {
+        let told = !self.rules.rolled[n] || self.rules.learned[n][g] >= epoch;
+        if self.rules.claimed[g].contains(&epoch) && told && !self.rules.restored[n] {
+            self.broken("EpochUnique", n, &format!("g{g}: claims epoch {epoch} once more"));
+        }
+    }
+
+    pub fn amnesia_over(&mut self, n: usize) {
+        for g in 0..self.options.groups.len() {
+            let name = &self.options.groups[g].name;
+            let heard = self.rules.contact[n].iter().filter_map(|contact| contact.report(name));
+            self.rules.learned[n][g] = heard.map(|r| r.epoch).max().unwrap_or_default();
         }
     }
 

@@ -17,6 +17,7 @@ pub struct Proof {
     pub life: u64,
     pub began: Instant,
     pub began_at: u64,
+    pub ended_at: u64,
     pub lie: bool,
 }
 
@@ -38,7 +39,8 @@ impl World {
         }
         let (boot, life) = (self.nodes[n].boots, self.nodes[n].life);
         let (began, began_at) = (self.nodes[n].now(self.t), self.t);
-        self.rules.fencing.insert((n, m), (id, Proof { life, began, began_at, lie: false }));
+        let proof = Proof { life, began, began_at, ended_at: 0, lie: false };
+        self.rules.fencing.insert((n, m), (id, proof));
         let agents = self.options.fences.as_ref().map_or(Agents::Honest, |f| f.agents);
         let hangs = agents == Agents::Flaky && !self.quiet && self.rng.chance(150);
         let after = if hangs { 3000 * MS } else { self.rng.ms(50, 900) };
@@ -75,7 +77,8 @@ impl World {
             None => Err("it was ended".to_string()),
             Some(_) if hangs => Err("not done in time".into()),
             Some((_, proof)) if agents == Agents::Lying && !self.quiet => {
-                self.rules.fenced[n][m] = Some(Proof { lie: true, ..proof });
+                let proof = Proof { lie: true, ended_at: self.t, ..proof };
+                self.rules.fenced[n][m] = Some(proof);
                 Ok(())
             }
             Some(_) if agents == Agents::Flaky && !self.quiet && self.rng.chance(300) => {
@@ -87,13 +90,12 @@ impl World {
             }
             Some((_, proof)) => {
                 self.switch_off(m);
-                self.rules.fenced[n][m] = Some(proof);
+                self.rules.fenced[n][m] = Some(Proof { ended_at: self.t, ..proof });
                 Ok(())
             }
         };
         if result.is_ok() {
-            let tries = &mut self.rules.tries[n][m].1;
-            *tries = (*tries).min(1);
+            self.rules.tries[n][m].1 = 0;
         }
         let (node, after) = (NodeId(m as u8), self.rng.ms(5, 200));
         self.later(after, Next::Tell { node: n, life, event: Event::Fenced { node, id, result } });
@@ -110,10 +112,8 @@ impl World {
         let lived = self.nodes[n].lived(self.t);
         let deadtime = self.options.deadtime();
         let contact = &self.rules.contact[n][m];
-        // A node notices its own stall from when its loop should have turned.
-        let unseen = self.options.keepalive();
         let near = contact.near.map(|at| lived.saturating_sub(at));
-        if let Some(near) = near.filter(|near| *near + unseen < deadtime * 17 / 20) {
+        if let Some(near) = near.filter(|near| *near < deadtime * 17 / 20) {
             let words = format!("fences n{}, heard {} ms ago", m + 1, near / MS);
             return self.broken("NoStaleAct", n, &words);
         }
@@ -141,7 +141,24 @@ impl World {
             let words = format!("fences n{} though {why}", m + 1);
             return self.broken("EvidenceFirst", n, &words);
         }
+        self.check_side(n, m);
         self.check_attempts(n, m);
+    }
+
+    /// Of three nodes and more a minority fences nobody, and half of those that are not surely down
+    /// only where others are; judged by what the wire brought, in the fencer's favour.
+    fn check_side(&mut self, n: usize, m: usize) {
+        let deadtime = self.options.deadtime();
+        let others = || (0..self.nodes.len()).filter(move |k| *k != n);
+        let heard = |k: &usize| self.silent_for(n, *k).is_some_and(|s| s < deadtime * 23 / 20);
+        let sure = |k: &usize| self.is_called_down(n, *k);
+        let votes = 1 + others().filter(heard).count();
+        let down = others().filter(|k| !heard(k)).filter(sure).count();
+        let (all, left) = (self.nodes.len(), self.nodes.len() - down);
+        if all > 2 && (votes * 2 < left || (votes * 2 == left && down == 0)) {
+            let words = format!("fences n{} as {votes} of {left}", m + 1);
+            self.broken("EvidenceFirst", n, &words);
+        }
     }
 
     /// Who has nothing leaves the first word to who has something.
@@ -195,10 +212,12 @@ impl World {
             let ours = b.echoes.iter().filter(|e| usize::from(e.peer.0) == n);
             ours.filter(|e| Some(e.session) == session).any(|e| e.stamp >= proof.began)
         });
+        // The answer of the hands took up to 200 ms.
+        let spoke = self.rules.contact[n][m].sent > proof.ended_at + 200 * MS;
         let record = node.disk.read().unwrap_or_default();
         let lied = record.fences.get(&NodeId(m as u8)).is_some_and(|r| r.lied);
-        match (later, lied) {
-            (true, _) => Some("it has answered since the fence began".into()),
+        match (later || spoke, lied) {
+            (true, _) => Some("it was heard since, or has answered".into()),
             (_, true) => Some("that fence has lied before".into()),
             _ => None,
         }
@@ -209,7 +228,7 @@ impl World {
         let Some(fences) = &self.options.fences else { return false };
         let record = self.nodes[n].disk.read().unwrap_or_default();
         let record = record.fences.get(&NodeId(m as u8)).copied().unwrap_or_default();
-        let spent = record.lied || record.tries >= fences.attempts;
+        let spent = record.lied || (record.tries >= fences.attempts && !record.well);
         !(spent && fences.failed == OnSilence::Takeover)
     }
 
@@ -222,6 +241,7 @@ impl World {
     /// Evidence that may be wrong though nobody did anything wrong.
     pub fn excused(&self, n: usize, m: usize, word: &str) -> bool {
         let lie = self.rules.fenced[n][m].as_ref().is_some_and(|p| p.lie);
-        crate::checks::by_silence(word) || (word == "Fenced" && lie)
+        let frozen = word == "Expired" && self.is_frozen_excuse(n, m);
+        crate::checks::by_silence(word) || (word == "Fenced" && lie) || frozen
     }
 }

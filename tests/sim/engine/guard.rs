@@ -46,10 +46,14 @@ impl Work {
         let held = options.groups.iter().zip(&node.units).filter(|(_, u)| u.held());
         // The io layer's own time, and a second for the last words.
         let bound = policy.safety.guard_bound - policy.timing.deadtime + Duration::from_secs(1);
+        let leases = policy.lease.as_ref().map(|times| times.most - times.lease);
+        let lasts = node.units.iter().filter_map(|u| u.lasts_of(u.token.or(u.closed)?));
+        let leases = leases.and_then(|rest| Some(lasts.min()? + rest));
+        let ends = node.now(t) + bound;
         let lost = Lost {
             session,
             boot: BootId(1000 * (node.me as u64 + 1) + node.boots),
-            ends: node.now(t) + bound,
+            ends: leases.map_or(ends, |at| at.min(ends)),
             groups: policy.groups.keys().cloned().collect(),
             held: held.map(|(g, _)| g.name.clone()).collect(),
         };

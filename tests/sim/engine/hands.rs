@@ -6,7 +6,7 @@ use crate::newer::{is_understood, newer};
 use crate::rng::MS;
 use crate::world::{Next, World};
 use hafailover::core::heartbeat::Heartbeat;
-use hafailover::core::name::{GroupName, LinkId};
+use hafailover::core::name::{Epoch, GroupName, LinkId};
 use hafailover::core::record::Record;
 use hafailover::core::say::{Saying, What};
 use hafailover::core::{Action, Event, Reply};
@@ -61,10 +61,19 @@ impl World {
                     }
                     self.later(after, Next::Look { node: n, life, group: g });
                 }
+                Action::KillUsers { group, unit, job } => self.kill_users(n, group, &unit, job),
+                Action::Reset { group, .. } => self.reset_self(n, &group),
                 Action::Announce { .. } | Action::Prove { .. } => {}
                 Action::Fence { node, id, .. } => self.order_fence(n, node, id),
                 Action::FenceEnd { node } => self.end_fence(n, node),
                 Action::FenceCheck { node, id } => self.try_fence(n, node, id),
+                Action::Lease { group, epoch, ticket, verb } => {
+                    self.ask_arbiter(n, &group, epoch, (ticket, verb));
+                }
+                Action::Lasts { group, epoch, until } => {
+                    let g = self.group(&group);
+                    self.note_lasts(n, g, epoch, until);
+                }
                 Action::Say(saying) => self.said(n, &saying),
                 Action::Answer { request, reply } => self.answered(n, request, reply),
                 Action::Exit => {
@@ -105,6 +114,9 @@ impl World {
             self.said_later(n, beat, &frame);
         }
         let claim = self.check_said(n, beat);
+        self.note_vouched(n, beat);
+        self.give_vouchers(n, beat);
+        self.check_outvoted(n, beat);
         self.transmit(n, l, &frame);
         if claim {
             self.border(n, Border::ClaimSaid);
@@ -192,6 +204,9 @@ impl World {
 
     fn said(&mut self, n: usize, saying: &Saying) {
         self.count_saying(n, saying);
+        if saying.what == What::AmnesiaOver {
+            self.amnesia_over(n);
+        }
         let name = saying.group.as_ref().map(|g| format!(" {g}")).unwrap_or_default();
         if let Some(group) = &saying.group {
             let g = self.group(group);
@@ -210,7 +225,15 @@ impl World {
                         _ => 'U',
                     }
                 }
-                What::GroupClaimed => self.rules.phase[n][g] = 'c',
+                What::GroupReleased => {
+                    let next = saying.epoch.unwrap_or_default().counter + 1;
+                    let given = saying.peer.map(|node| Epoch { counter: next, node });
+                    self.rules.given[g].extend(given);
+                }
+                What::GroupClaimed => {
+                    self.rules.phase[n][g] = 'c';
+                    self.check_claim(n, g, saying.epoch.unwrap_or_default());
+                }
                 What::ClaimWithdrawn => self.rules.phase[n][g] = '.',
                 What::Quarantined => {
                     let lasts = self.options.groups[g].policy.quarantine.as_nanos() as u64;
@@ -240,6 +263,11 @@ impl World {
             What::RedundancyLost => "jeopardy",
             What::Amnesia => "amnesia",
             What::AmnesiaOver => "amnesia over",
+            What::UsersKilled => "users killed",
+            What::FenceSelf => "reset of itself announced",
+            What::FenceSelfFailed => "reset of itself not made",
+            What::QuorumLost => "quorum lost",
+            What::QuorumRegained => "quorum regained",
             What::GroupStuck => "stuck stop",
             What::StartFailed if saying.reason.contains("too old") => "start refused as too late",
             What::StartFailed => "start failed",
@@ -268,6 +296,9 @@ impl World {
             What::GroupPhase if saying.to == "stopping" && saying.reason == "moved by operator" => {
                 "move by operator"
             }
+            What::GroupPhase if saying.to == "stopping" && saying.reason.contains("quorum") => {
+                "stopped without a majority"
+            }
             What::GroupStarted => return self.count_start(n, &saying.evidence),
             _ => return,
         };
@@ -282,6 +313,7 @@ impl World {
             ("=Unseen", "start by Unseen"),
             ("=Operator", "start by Operator"),
             ("=Fenced", "start by Fenced"),
+            ("=Expired", "start by Expired"),
         ] {
             if evidence.contains(word) {
                 self.cover.hit(row);

@@ -164,8 +164,15 @@ impl World {
     fn stop_ends(&mut self, n: usize, g: usize, result: Result<(), StopError>) {
         let Some(daemon) = &mut self.nodes[n].daemon else { return };
         let Some(task) = daemon.tasks.remove(&g) else { return };
-        if result.is_ok() {
-            self.rules.released(n, g);
+        match &result {
+            Ok(()) => {
+                if !self.rules.stops[n][g].purged.is_empty() {
+                    self.cover.hit("stopped once its users were killed");
+                }
+                self.rules.released(n, g);
+            }
+            Err(StopError::Stuck { .. }) => self.rules.stops[n][g].failed = true,
+            Err(StopError::Unknown { .. }) => {}
         }
         let (group, job) = (self.options.groups[g].name.clone(), task.job);
         self.answer(n, Event::Stopped { group, job, result });

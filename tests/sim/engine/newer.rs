@@ -25,7 +25,7 @@ pub fn newer(codec: &Codec, frame: &[u8]) -> Vec<u8> {
     out[5] = MINOR + 3;
     let mut body = Body(&frame[HEADER..frame.len() - TAG]);
     let mut own = body.entry();
-    own[FLAGS] |= 0xC0;
+    own[FLAGS] |= 0x80;
     put(&mut out, own);
     let mut echoes = body.list();
     // A node that is not known here.

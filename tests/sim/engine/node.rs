@@ -37,6 +37,8 @@ pub struct Node {
     /// How long its daemon has not run in all, in the time of somebody who sees everything.
     pub stalled: u64,
     pub stall_began: Option<u64>,
+    /// When it last woke from any stall.
+    pub last_stall: u64,
     /// When it last woke from a stall longer than `deadtime` that its clock shows.
     pub woke: u64,
     /// Its clock stood still at some time.
@@ -110,6 +112,7 @@ impl Node {
             stalled: 0,
             stall_began: None,
             woke: 0,
+            last_stall: 0,
             paused: false,
             jumped: false,
             files: None,
@@ -138,6 +141,7 @@ impl Node {
     pub fn thaw(&mut self, t: u64, long: u64) {
         if let Some(began) = self.stall_began.take() {
             self.stalled += t - began;
+            self.last_stall = t;
             if t - began > long && !self.clock.is_stopped() {
                 self.woke = t;
                 self.lived_at_waking = self.lived(t);

@@ -3,12 +3,15 @@
 use crate::rng::{MS, Rng};
 use hafailover::core::name::{GroupName, LinkId, NodeId};
 use hafailover::core::policy::{
-    Failback, FenceKind, FencePolicy, Fences, GroupPolicy, OnLost, OnSilence, Policy, Safety,
-    Timing,
+    Failback, FenceKind, FencePolicy, Fences, GroupPolicy, LeaseTimes, OnLost, OnSilence, Policy,
+    QuorumLost, Safety, StopFailure, Timing,
 };
 use hafailover::core::time::Duration;
 use std::collections::BTreeMap;
 use std::fmt;
+
+/// In milliseconds: what systemd's watchdog allows a daemon.
+const HANG: u64 = 1000;
 
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -35,6 +38,17 @@ pub struct Options {
     /// Files change while the daemons run.
     pub edits: bool,
     pub fences: Option<FenceOptions>,
+    pub leases: Option<LeaseOptions>,
+}
+
+/// There is an arbiter.
+#[derive(Clone, Debug)]
+pub struct LeaseOptions {
+    pub times: LeaseTimes,
+    /// After so long systemd ends a daemon that hangs.
+    pub hang: u64,
+    /// Parts per million by which the arbiter's clock is fast.
+    pub drift: i64,
 }
 
 /// Every node has a fence.
@@ -161,6 +175,7 @@ impl Options {
                 silence,
                 unseen,
                 last_link: hold(rng, 600),
+                quorum_lost: QuorumLost::Keep,
                 on_lost: if rng.chance(500) { OnLost::Reboot } else { OnLost::Leave },
                 guard_bound: ms(3000),
             },
@@ -175,6 +190,7 @@ impl Options {
             upgrade: false,
             edits: false,
             fences: None,
+            leases: None,
         };
         options.draw_more();
         options.quicken_lines();
@@ -196,6 +212,24 @@ impl Options {
             }
         }
         self.fences = fences(self.seed, &self.links);
+        for policy in self.groups.iter_mut().map(|g| &mut g.policy) {
+            use StopFailure::{FenceSelf, Hold, KillUsers};
+            policy.stop_failure = rng.pick(&[Hold, Hold, KillUsers, FenceSelf]);
+            if policy.stop_failure == FenceSelf {
+                policy.stop_budget = policy.stop_budget.max(Duration::from_millis(1000));
+            }
+        }
+        if self.nodes > 2 && rng.chance(500) {
+            self.safety.quorum_lost = QuorumLost::Stop;
+        }
+        self.leases = leases(self);
+        if let Some(leases) = &self.leases {
+            self.safety.on_lost = OnLost::Reboot;
+            self.safety.quorum_lost = QuorumLost::Keep;
+            let most = leases.times.lease / 2;
+            let groups = self.groups.iter_mut();
+            groups.for_each(|g| g.policy.stop_budget = g.policy.stop_budget.min(most));
+        }
     }
 
     /// Whether the link leads from one to the other.
@@ -228,9 +262,15 @@ impl Options {
             timing: self.timing.clone(),
             safety: self.safety.clone(),
             fences: self.fences(),
+            lease: self.leases.as_ref().map(|leases| leases.times.clone()),
             fingerprint: 1,
             groups: self.groups.iter().map(group).collect(),
         }
+    }
+
+    /// Every takeover on silence waits until a minority has stopped.
+    pub fn outvotes(&self) -> bool {
+        self.safety.quorum_lost == QuorumLost::Stop
     }
 
     fn lines(&self) -> BTreeMap<LinkId, (NodeId, NodeId)> {
@@ -300,6 +340,21 @@ fn fences(seed: u64, links: &[LinkOptions]) -> Option<FenceOptions> {
     })
 }
 
+/// Drawn apart as well.
+fn leases(options: &Options) -> Option<LeaseOptions> {
+    let mut rng = Rng::new(options.seed ^ 0x1EA5_E000);
+    if options.fences.is_some() || !rng.chance(400) {
+        return None;
+    }
+    let ms = Duration::from_millis;
+    let lease = options.timing.deadtime * 2 + ms(rng.range(0, 2500));
+    // One that hangs, and the longest time until it is there again.
+    let most = lease + ms(HANG) + ms(2700);
+    let wait = most * 101 / 99 + ms(300);
+    let times = LeaseTimes { lease, most, wait };
+    Some(LeaseOptions { times, hang: HANG * MS, drift: rng.range(0, 20_000) as i64 - 10_000 })
+}
+
 fn group(rng: &mut Rng, nodes: usize, n: usize) -> GroupOptions {
     let mut order: Vec<NodeId> = (0..nodes).map(|n| NodeId(n as u8)).collect();
     for at in (1..order.len()).rev() {
@@ -322,6 +377,7 @@ fn group(rng: &mut Rng, nodes: usize, n: usize) -> GroupOptions {
             retry_window: ms(6000),
             quarantine: ms(rng.pick(&[500, 2000, 3000])),
             stop_budget: ms(rng.pick(&[200, 1000, 4000])),
+            stop_failure: StopFailure::Hold,
             start_budget: ms(3000),
             fingerprint: 7,
             texts: 7,
@@ -347,11 +403,14 @@ impl fmt::Display for Options {
         let s = &self.safety;
         writeln!(
             f,
-            "  silence {:?}, unseen {:?}, last-link {:?}, on-lost {:?}, drift {:?} ppm",
-            s.silence, s.unseen, s.last_link, s.on_lost, self.drift
+            "  silence {:?}, unseen {:?}, last-link {:?}, on-lost {:?}, drift {:?}, quorum {:?}",
+            s.silence, s.unseen, s.last_link, s.on_lost, self.drift, s.quorum_lost
         )?;
         if let Some(fences) = &self.fences {
             writeln!(f, "  {fences:?}")?;
+        }
+        if let Some(leases) = &self.leases {
+            writeln!(f, "  {leases:?}")?;
         }
         for (n, link) in self.links.iter().enumerate() {
             writeln!(f, "  link{n}: {link:?}")?;
@@ -360,12 +419,13 @@ impl fmt::Display for Options {
             let nodes: Vec<u8> = group.policy.nodes.iter().map(|n| n.0 + 1).collect();
             writeln!(
                 f,
-                "  {}: nodes {nodes:?}, failback {:?}, retries {}, {} members, stop budget {:?}",
+                "  {}: nodes {nodes:?}, failback {:?}, retries {}, {} members, stop in {:?}, {:?}",
                 group.name,
                 group.policy.failback,
                 group.policy.retries,
                 group.members,
-                group.policy.stop_budget
+                group.policy.stop_budget,
+                group.policy.stop_failure
             )?;
         }
         write!(

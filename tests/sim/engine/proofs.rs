@@ -23,6 +23,7 @@ impl World {
                 "Unseen" => self.wrong_unseen(n, m),
                 "Operator" => self.wrong_word(n, m),
                 "Fenced" => self.wrong_fence(n, m),
+                "Expired" => self.wrong_expiry(n, m, g, epoch),
                 other => Some(format!("no evidence ({other:?})")),
             };
             if let Some(why) = wrong {
@@ -41,7 +42,7 @@ impl World {
     }
 
     /// How long nothing timely came, in the time this node lived through.
-    fn silent_for(&self, n: usize, m: usize) -> Option<u64> {
+    pub fn silent_for(&self, n: usize, m: usize) -> Option<u64> {
         Some(self.nodes[n].lived(self.t).saturating_sub(self.contact(n, m).last()?))
     }
 
@@ -92,8 +93,8 @@ impl World {
         if near < deadtime * 17 / 20 {
             return Some(format!("heard {} ms of its own time ago", near / 1_000_000));
         }
-        if self.fence_stands(n, m) {
-            return Some("there is a fence for it".into());
+        if self.fence_stands(n, m) || self.options.leases.is_some() {
+            return Some("there is a fence for it, or an arbiter".into());
         }
         if safety.silence == OnSilence::Hold {
             return Some("silence = \"hold\"".into());
@@ -126,7 +127,8 @@ impl World {
         let ending = matches!(report.phase, Phase::Stopping | Phase::Stuck);
         let cared = report.wish.value.maintenance;
         let going = beat.mood.leaving || beat.mood.shutting_down;
-        if report.held != Held::No && (ending || going || cared) && silent < guard / 20 * 19 {
+        let at_work = (ending || going) && !beat.mood.resetting;
+        if report.held != Held::No && (at_work || cared) && silent < guard / 20 * 19 {
             return Some("last heard stopping, leaving or in maintenance".into());
         }
         let last = contact.last().unwrap_or_default();
@@ -141,11 +143,12 @@ impl World {
     /// Rules for silence of both kinds: what others hear, and the majority.
     pub fn no_silence(&self, n: usize, m: usize) -> Option<String> {
         let deadtime = self.options.deadtime();
-        let mut alive = 1;
+        let (mut alive, mut down) = (1, 0);
         for k in (0..self.nodes.len()).filter(|k| *k != n && *k != m) {
-            let Some(silent) = self.silent_for(n, k) else { continue };
-            if silent < deadtime * 23 / 20 {
-                alive += 1;
+            let silent = self.silent_for(n, k).filter(|silent| *silent < deadtime * 23 / 20);
+            match silent {
+                Some(_) => alive += 1,
+                None => down += usize::from(self.is_called_down(n, k)),
             }
             let hears = self.contact(n, k).beat.as_ref().is_some_and(|b| {
                 b.echoes.iter().any(|e| e.peer == NodeId(m as u8) && e.links.0 != 0)
@@ -155,8 +158,8 @@ impl World {
                 return Some(format!("n{} still hears it", k + 1));
             }
         }
-        let all = self.nodes.len();
-        (all > 2 && alive * 2 <= all).then(|| format!("{alive} of {all} is no majority"))
+        let (all, left) = (self.nodes.len(), self.nodes.len() - down);
+        (all > 2 && alive * 2 <= left).then(|| format!("{alive} of {left} is no majority"))
     }
 
     fn wrong_unseen(&self, n: usize, m: usize) -> Option<String> {
@@ -164,8 +167,8 @@ impl World {
         if self.silent_for(n, m).is_some() {
             return Some("it was heard".into());
         }
-        if self.fence_stands(n, m) {
-            return Some("there is a fence for it".into());
+        if self.fence_stands(n, m) || self.options.leases.is_some() {
+            return Some("there is a fence for it, or an arbiter".into());
         }
         if safety.unseen == OnSilence::Hold {
             return Some("unseen = \"hold\"".into());

@@ -4,7 +4,7 @@
 use crate::world::{Next, World};
 use hafailover::core::heartbeat::{GroupReport, Held, Phase};
 use hafailover::core::name::GroupName;
-use hafailover::core::policy::Failback;
+use hafailover::core::policy::{Failback, Policy};
 use hafailover::core::{Action, Event, Member, MemberState};
 
 impl World {
@@ -63,7 +63,7 @@ impl World {
         }
         self.happen_to(n, Event::Wake);
         let new = self.nodes[n].files.clone().unwrap_or_else(|| self.options.policy(n));
-        let due = self.due(n);
+        let due = self.due(n, &new);
         let Some(daemon) = &mut self.nodes[n].daemon else { return };
         let old = std::mem::replace(&mut daemon.files, new.clone());
         daemon.learn();
@@ -78,10 +78,23 @@ impl World {
         self.arm(n);
     }
 
-    /// What time alone brings at the next wake-up may as well come now.
-    fn due(&self, n: usize) -> Vec<GroupName> {
-        let Some(mut core) = self.core(n).cloned() else { return Vec::new() };
-        let actions = core.handle(core.next_wake(), Event::Wake);
+    /// What time alone brings by the next heartbeat may as well come now, and so may what comes of
+    /// the times being others: a peer that is not late any more, a majority missed for long enough.
+    fn due(&self, n: usize, new: &Policy) -> Vec<GroupName> {
+        let Some(core) = self.core(n) else { return Vec::new() };
+        let mut waits = core.clone();
+        let mut actions = Vec::new();
+        let now = self.nodes[n].now(self.t);
+        while waits.next_wake() <= now + self.options.timing.keepalive * 2 {
+            actions.extend(waits.handle(waits.next_wake(), Event::Wake));
+        }
+        let old = &self.nodes[n].daemon.as_ref().expect("it has a core").files;
+        if old.timing != new.timing {
+            let times = Policy { timing: new.timing.clone(), ..old.clone() };
+            let read = Event::Reconfigured { policy: Box::new(times) };
+            let stops = core.clone().handle(now, read).into_iter();
+            actions.extend(stops.filter(|action| matches!(action, Action::Stop { .. })));
+        }
         let job = |action| match action {
             Action::Start { group, .. } | Action::Stop { group, .. } => Some(group),
             _ => None,
@@ -127,11 +140,14 @@ impl World {
 
     pub fn check_adopted(&mut self, n: usize, g: usize, actions: &[Action]) {
         let name = &self.options.groups[g].name;
+        let unheard = self.t.saturating_sub(self.majority_reached(n));
+        let outvoted = self.options.outvotes() && unheard > self.options.deadtime() * 49 / 50;
         let job = |a: &Action| match a {
-            Action::Start { group, .. } | Action::Stop { group, .. } => group == name,
+            Action::Start { group, .. } => group == name,
+            Action::Stop { group, .. } => group == name && !outvoted,
             _ => false,
         };
-        if actions.iter().any(job) {
+        if actions.iter().any(job) && !self.is_lease_over(n, g) {
             let words = format!("g{g}: a job, and nothing happened but a restart of the daemon");
             self.broken("HandsOff", n, &words);
         }

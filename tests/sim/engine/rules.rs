@@ -31,6 +31,8 @@ pub struct Rules {
     pub proof: Vec<Vec<Vec<String>>>,
     /// The epoch it was last started at.
     pub own: Vec<Vec<Epoch>>,
+    /// By group: every epoch of a claim that was ever told to others.
+    pub claimed: Vec<BTreeSet<Epoch>>,
     /// The highest promise to another node that was ever sent, the highest epoch ever sent.
     pub promised: Vec<Vec<Epoch>>,
     pub spoken: Vec<Vec<Epoch>>,
@@ -40,10 +42,26 @@ pub struct Rules {
     pub due: Vec<Vec<Instant>>,
     /// Until when it is not to start what failed there.
     pub quarantine: Vec<Vec<u64>>,
+    /// When that was.
+    pub announced_at: Vec<Vec<u64>>,
+    /// By group: the epochs that were given away by the release of the one right before.
+    pub given: Vec<BTreeSet<Epoch>>,
+    /// By listener and sender: when the latest frame was sent that was ever taken.
+    pub reached: Vec<Vec<u64>>,
+    /// When a node last heard another one that an agent had told it is off.
+    pub found_out: Vec<u64>,
+    /// Since when a stop of it has been under way, whether one failed, and whose users were killed.
+    pub stops: Vec<Vec<Ending>>,
+    /// It has said that it resets itself.
+    pub said_reset: Vec<bool>,
     pub started: Vec<BTreeMap<Epoch, usize>>,
     pub last: Vec<Record>,
     /// Its state was lost or put back: what it forgot is not held against it.
     pub rolled: Vec<bool>,
+    /// Its state file is one of before: it cannot know better, and does not know that.
+    pub restored: Vec<bool>,
+    /// What it had heard when its amnesia was over.
+    pub learned: Vec<Vec<Epoch>>,
     pub contact: Vec<Vec<Contact>>,
     /// By group: the last start or stop.
     pub last_job: Vec<u64>,
@@ -59,6 +77,14 @@ pub struct Rules {
     pub fenced: Vec<Vec<Option<Proof>>>,
     /// How often since it was last heard at that time.
     pub tries: Vec<Vec<(Option<u64>, u32)>>,
+}
+
+/// A stop that is not yet verified.
+#[derive(Clone, Debug, Default)]
+pub struct Ending {
+    pub since: Option<u64>,
+    pub failed: bool,
+    pub purged: BTreeSet<String>,
 }
 
 /// What one node has of another, as the wire brought it.
@@ -110,9 +136,18 @@ impl Rules {
             announced: vec![vec![Epoch::default(); g]; n],
             due: vec![vec![Instant::default(); g]; n],
             quarantine: vec![vec![0; g]; n],
+            announced_at: vec![vec![0; g]; n],
+            claimed: vec![BTreeSet::new(); g],
+            given: vec![BTreeSet::new(); g],
+            reached: vec![vec![0; n]; n],
+            found_out: vec![0; n],
+            stops: vec![vec![Ending::default(); g]; n],
+            said_reset: vec![false; n],
             started: vec![BTreeMap::new(); g],
             last: vec![Record::default(); n],
             rolled: vec![false; n],
+            restored: vec![false; n],
+            learned: vec![vec![Epoch::default(); g]; n],
             contact: vec![vec![Contact::default(); n]; n],
             last_job: vec![0; g],
             jobs: vec![0; g],
@@ -129,6 +164,8 @@ impl Rules {
         self.phase[n].fill('U');
         self.contact[n].fill(Contact::default());
         self.tries[n].fill((None, 0));
+        self.stops[n].fill(Ending::default());
+        self.said_reset[n] = false;
     }
 
     pub fn daemon_ended(&mut self, n: usize) {
@@ -143,11 +180,13 @@ impl Rules {
     }
 
     pub fn released(&mut self, n: usize, g: usize) {
+        self.stops[n][g] = Ending::default();
         self.holds[n][g] = false;
     }
 
     pub fn rolled_back(&mut self, n: usize) {
         self.rolled[n] = true;
+        self.learned[n].fill(Epoch::default());
         self.promised[n].fill(Epoch::default());
         self.spoken[n].fill(Epoch::default());
         self.announced[n].fill(Epoch::default());

@@ -82,6 +82,7 @@ fn calm(world: &mut World) {
     let asleep = world.nodes.iter().map(|n| n.frozen.max(n.daemon_frozen)).max();
     world.run(asleep.unwrap_or_default());
     world.net.heal();
+    world.arbiter.heal();
     let t = world.t;
     for n in 0..world.nodes.len() {
         let node = &mut world.nodes[n];
@@ -215,15 +216,20 @@ fn death(world: &mut World) {
     let to = world.t + 2 * deadtime;
     world.run(to);
     let fence = world.options.fences.as_ref().map(|f| f.delay.as_nanos() as u64 * 2 + 1500 * MS);
-    let to = world.t + fence.unwrap_or_default();
+    let expiry = world.options.leases.as_ref().map(|l| (l.times.wait.as_nanos() * 2) as u64);
+    let to = world.t + fence.or(expiry).unwrap_or_default();
     world.run(to);
-    let held = fence.is_none() && world.options.safety.silence == OnSilence::Hold;
+    let decided = fence.is_some() || expiry.is_some();
+    let held = !decided && world.options.safety.silence == OnSilence::Hold;
     if held || (0..world.nodes.len()).any(|m| m != n && world.fence_failed(m, n)) {
         for m in (0..world.nodes.len()).filter(|m| *m != n) {
             world.ask(m, Command::ConfirmDown { node: NodeId(n as u8) });
         }
     }
-    let to = world.t + 2 * deadtime + 4000 * MS;
+    let wait = |g: &crate::options::GroupOptions| g.policy.stop_budget;
+    let wait = world.options.groups.iter().map(wait).max().filter(|_| world.options.outvotes());
+    let wait = wait.map(|budget| world.options.timing.quorum_wait(budget).as_nanos() as u64);
+    let to = world.t + 2 * deadtime + 4000 * MS + wait.unwrap_or_default();
     world.run(to);
     for g in groups {
         let here: Vec<usize> = (0..world.nodes.len()).filter(|m| world.really(*m, g)).collect();

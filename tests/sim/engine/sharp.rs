@@ -3,6 +3,7 @@
 
 use crate::guarded;
 use hafailover::sharp;
+use std::fmt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -10,6 +11,16 @@ struct Row {
     number: usize,
     name: String,
     caught: Option<(&'static str, u64)>,
+}
+
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words = match self.caught {
+            Some((rule, seeds)) => format!("{rule} after {seeds}"),
+            None => "NOT CAUGHT".into(),
+        };
+        write!(f, "{:>3}  {:<50} {words}", self.number, self.name)
+    }
 }
 
 /// False: some fault was not caught within so many seeds.
@@ -26,6 +37,7 @@ pub fn check(names: &[String], seeds: u64) -> bool {
                     let Some(name) = names.get(n) else { return };
                     let caught = hunt(n as u32 + 1, seeds);
                     let row = Row { number: n + 1, name: name.clone(), caught };
+                    eprintln!("{row}");
                     rows.lock().expect("no worker panics").push(row);
                 }
             });
@@ -34,13 +46,7 @@ pub fn check(names: &[String], seeds: u64) -> bool {
     let _ = std::panic::take_hook();
     let mut rows = rows.into_inner().expect("no worker panics");
     rows.sort_by_key(|r| r.number);
-    for row in &rows {
-        let words = match row.caught {
-            Some((rule, seeds)) => format!("{rule} after {seeds}"),
-            None => "NOT CAUGHT".into(),
-        };
-        println!("{:>3}  {:<50} {words}", row.number, row.name);
-    }
+    rows.iter().for_each(|row| println!("{row}"));
     rows.iter().all(|r| r.caught.is_some())
 }
 

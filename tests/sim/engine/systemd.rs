@@ -2,6 +2,7 @@
 //! the daemon's hands do with it is in `hands`.
 
 use hafailover::core::name::Epoch;
+use hafailover::core::time::Instant;
 use hafailover::core::{Member, MemberState, Observation};
 
 #[derive(Clone, Debug)]
@@ -24,6 +25,8 @@ pub struct Units {
     pub token: Option<Epoch>,
     /// Where the token is from the beginning of a stop until its end is verified.
     pub closed: Option<Epoch>,
+    /// Until when the owner by that epoch may go on, as the daemon wrote it down.
+    pub lasts: Option<(Epoch, Instant)>,
     pub no_carrier: bool,
     /// Somebody else started something of it, past the gate: nobody can rule that out.
     pub stray: bool,
@@ -44,7 +47,7 @@ impl Units {
         if soft {
             units.push(unit(false));
         }
-        Units { units, token: None, closed: None, no_carrier: false, stray: false }
+        Units { units, token: None, closed: None, lasts: None, no_carrier: false, stray: false }
     }
 
     /// What only somebody who sees everything knows: something of it is here.
@@ -55,6 +58,10 @@ impl Units {
     /// What the daemon goes by: it is held here.
     pub fn held(&self) -> bool {
         self.token.or(self.closed).is_some()
+    }
+
+    pub fn lasts_of(&self, epoch: Epoch) -> Option<Instant> {
+        self.lasts.filter(|(of, _)| *of == epoch).map(|(_, until)| until)
     }
 
     pub fn whole(&self) -> bool {
@@ -80,6 +87,7 @@ impl Units {
             unloaded: None,
             no_carrier: self.no_carrier.then(|| "eth9".to_string()),
             proof: None,
+            lasts: self.token.or(self.closed).and_then(|epoch| self.lasts_of(epoch)),
         }
     }
 }

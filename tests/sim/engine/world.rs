@@ -3,6 +3,8 @@
 use crate::clock::Clock;
 use crate::cover::Cover;
 use crate::fences::Ordered;
+use crate::lasts::Given;
+use crate::leases::{Arbiter, Question};
 use crate::net::Net;
 use crate::node::{Daemon, Node};
 use crate::options::Options;
@@ -26,6 +28,8 @@ pub struct World {
     pub rng: Rng,
     pub nodes: Vec<Node>,
     pub net: Net,
+    pub arbiter: Arbiter,
+    pub given: Given,
     pub rules: Rules,
     pub cover: Cover,
     pub trace: Trace,
@@ -56,6 +60,9 @@ pub enum Next {
     Tuesday { node: usize },
     Carrier { node: usize, boot: u64, group: usize },
     Fence { node: usize, boot: u64, fence: Ordered },
+    Arbiter { question: Question },
+    ArbiterBack { lasted: u64 },
+    Hung { node: usize, life: u64 },
     Fault,
     Ask,
     Edit,
@@ -78,11 +85,14 @@ impl Next {
             | Next::Daemon { node, .. }
             | Next::Guard { node, .. }
             | Next::Fence { node, .. }
+            | Next::Hung { node, .. }
             | Next::Carrier { node, .. } => Some(*node),
             Next::Thaw { .. }
             | Next::Power { .. }
             | Next::Off { .. }
             | Next::Tuesday { .. }
+            | Next::Arbiter { .. }
+            | Next::ArbiterBack { .. }
             | Next::Fault
             | Next::Edit
             | Next::Ask => None,
@@ -109,6 +119,8 @@ impl World {
             t: 0,
             nodes: (0..options.nodes).map(|n| Node::new(n, &options)).collect(),
             net: Net::new(&options),
+            arbiter: Arbiter::of(&options),
+            given: Given::default(),
             rules: Rules::new(&options),
             cover: Cover::default(),
             trace: Trace { keep, ..Trace::default() },
@@ -148,21 +160,25 @@ impl World {
         self.t = self.t.max(until);
     }
 
-    fn happen(&mut self, next: Next) {
-        if let Some(n) = next.node() {
-            let node = &mut self.nodes[n];
-            let frozen =
-                if next.is_daemons() { node.frozen.max(node.daemon_frozen) } else { node.frozen };
-            if self.t < frozen {
-                if matches!(next, Next::Frame { .. } | Next::Bytes { .. }) {
-                    node.waiting += 1;
-                    if node.waiting > SOCKET {
-                        return;
-                    }
-                }
-                return self.at(frozen, next);
-            }
+    /// What happens at a node that stands still waits, as far as there is room.
+    fn put_off(&mut self, next: Next) -> Option<Next> {
+        let Some(n) = next.node() else { return Some(next) };
+        let node = &mut self.nodes[n];
+        let frozen =
+            if next.is_daemons() { node.frozen.max(node.daemon_frozen) } else { node.frozen };
+        if self.t >= frozen {
+            return Some(next);
         }
+        let comes = matches!(next, Next::Frame { .. } | Next::Bytes { .. });
+        node.waiting += usize::from(comes);
+        if !comes || node.waiting <= SOCKET {
+            self.at(frozen, next);
+        }
+        None
+    }
+
+    fn happen(&mut self, next: Next) {
+        let Some(next) = self.put_off(next) else { return };
         match next {
             Next::Timer { node, life, timer } => self.timer(node, life, timer),
             Next::Frame { node, link, from, bytes, sent, replay } => {
@@ -211,6 +227,9 @@ impl World {
             Next::Tuesday { node } => self.tuesday(node),
             Next::Carrier { node, boot, group } => self.carrier_back(node, boot, group),
             Next::Fence { node, boot, fence } => self.fence_acts(node, boot, fence),
+            Next::Arbiter { question } => self.arbiter_hears(question),
+            Next::ArbiterBack { lasted } => self.arbiter_back(lasted),
+            Next::Hung { node, life } => self.hung(node, life),
             Next::Fault => self.background(),
             Next::Ask => self.operator(),
             Next::Edit => self.edit(),
@@ -236,6 +255,7 @@ impl World {
         if self.nodes[n].now(self.t) >= daemon.core.next_wake() {
             self.happen_to(n, Event::Wake);
         }
+        self.check_in_time(n);
         self.arm(n);
     }
 
@@ -274,6 +294,8 @@ impl World {
             self.happen_to(n, Event::Wake);
         }
         let Some(daemon) = &mut self.nodes[n].daemon else {
+            let reached = &mut self.rules.reached[n][from];
+            *reached = sent.max(*reached);
             return self.guard_hears(n, link, bytes);
         };
         match daemon.heard(n, link, bytes) {
@@ -385,6 +407,7 @@ impl World {
             node.thaw(self.t, long);
         }
         self.rules.daemon_ended(n);
+        self.away(n);
     }
 
     fn thaw(&mut self, n: usize) {

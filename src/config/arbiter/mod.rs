@@ -1,0 +1,208 @@
+//! `[arbiter]`: who grants the leases, and how long they count. The numbers are checked here, and
+//! shown with the arithmetic (hafailover-protocol(7), "Leases").
+
+pub mod etcd;
+pub mod witness;
+
+use super::load::{parse_duration, show};
+use crate::core::policy::{LeaseTimes, OnLost, Safety, Timing};
+use serde::Deserialize;
+use std::ops::Range;
+use std::time::Duration;
+use toml::Spanned;
+
+const LEASE: Duration = Duration::from_secs(30);
+const LEASE_LEAST: Duration = Duration::from_secs(2);
+const LEASE_MOST: Duration = Duration::from_secs(3600);
+/// For the loop that is late, and a reset that takes its time.
+const SLACK: Duration = Duration::from_secs(1);
+/// After so long a daemon that hangs is there again, or its guard is at work: WatchdogSec= of
+/// hafailover.service, and a restart.
+const HUNG: Duration = Duration::from_secs(12);
+/// In hundredths of a percent: 1 %.
+const DRIFT: u32 = 100;
+const DRIFT_MOST: u32 = 1000;
+
+/// As it is written: `kind`, and a table of that name with the keys of the kind.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Table {
+    pub kind: Spanned<Kind>,
+    pub lease: Option<Spanned<String>>,
+    pub drift: Option<Spanned<String>>,
+    pub witness: Option<Spanned<witness::Table>>,
+    pub etcd: Option<Spanned<etcd::Table>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    Witness,
+    Etcd,
+}
+
+/// Checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    pub back: Back,
+    pub times: LeaseTimes,
+    /// How much faster or slower a clock may run, in hundredths of a percent.
+    pub drift: u32,
+    /// Of the hardware watchdog that lives on the leases; zero: there is none.
+    pub watchdog: Duration,
+}
+
+/// The kind, with its own settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Back {
+    Witness(witness::Settings),
+    Etcd(etcd::Settings),
+}
+
+/// A refusal, and where.
+type Wrong = (Range<usize>, String);
+
+pub fn check(
+    table: &Table,
+    timing: &Timing,
+    safety: &Safety,
+    watchdog: Duration,
+) -> Result<Settings, Wrong> {
+    let time = |value: &Option<Spanned<String>>, default| match value {
+        None => Ok(default),
+        Some(value) => parse_duration(value.get_ref()).map_err(|what| (value.span(), what)),
+    };
+    let lease = time(&table.lease, LEASE)?;
+    let span = table.lease.as_ref().map_or(table.kind.span(), Spanned::span);
+    let refuse = |what: String| Err((span.clone(), what));
+    if !(LEASE_LEAST..=LEASE_MOST).contains(&lease) {
+        return refuse(format!("lease must be from {} to {}", show(LEASE_LEAST), show(LEASE_MOST)));
+    }
+    if lease < timing.deadtime * 2 {
+        return refuse(format!(
+            "lease ({}) is less than twice deadtime ({}): heartbeats that are only late would end \
+             what the peers vouch for: write lease = \"{}\" or more",
+            show(lease),
+            show(timing.deadtime),
+            show(timing.deadtime * 2)
+        ));
+    }
+    if safety.on_lost == OnLost::Leave && watchdog.is_zero() {
+        return refuse(
+            "on-lost = \"leave\" and no watchdog: nothing ends a group whose daemon is lost, or \
+             whose stop fails, when its lease is over, and another node would start it: remove \
+             on-lost, or the arbiter"
+                .into(),
+        );
+    }
+    let drift = match &table.drift {
+        None => DRIFT,
+        Some(value) => percent(value.get_ref()).ok_or_else(|| {
+            let most = f64::from(DRIFT_MOST) / 100.0;
+            (value.span(), format!("write a percentage from 0.01% to {most}%, such as \"1%\""))
+        })?,
+    };
+    let most = most(lease, watchdog);
+    let times = LeaseTimes { lease, most, wait: wait(most, drift) };
+    Ok(Settings { back: back(table)?, times, drift, watchdog })
+}
+
+/// `1%`, `0.5%` in hundredths of a percent.
+fn percent(text: &str) -> Option<u32> {
+    let number: f64 = text.strip_suffix('%')?.trim().parse().ok()?;
+    let hundredths = (number * 100.0).round();
+    (1.0..=f64::from(DRIFT_MOST)).contains(&hundredths).then_some(hundredths as u32)
+}
+
+/// L + 2 W. Without a watchdog that lives on the lease, a daemon that dies or hangs just before it
+/// would have begun to stop is followed by the next one, or by its guard, which both know until
+/// when the lease counted: L and the time that takes.
+fn most(lease: Duration, watchdog: Duration) -> Duration {
+    lease + if watchdog.is_zero() { HUNG } else { watchdog * 2 }
+}
+
+/// T >= (L + 2 W) (1 + drift) / (1 - drift) + slack.
+fn wait(most: Duration, drift: u32) -> Duration {
+    let (faster, slower) = (10_000 + drift, 10_000 - drift);
+    most * faster / slower + SLACK
+}
+
+fn back(table: &Table) -> Result<Back, Wrong> {
+    let missing = |what: &str| Err((table.kind.span(), what.to_string()));
+    match table.kind.get_ref() {
+        Kind::Witness => match &table.witness {
+            Some(witness) => {
+                let settings = witness.get_ref().check().map_err(|what| (witness.span(), what))?;
+                Ok(Back::Witness(settings))
+            }
+            None => missing(
+                "kind = \"witness\": its address is missing: write [arbiter.witness] and \
+                 address = \"ADDRESS\" in it",
+            ),
+        },
+        Kind::Etcd => match &table.etcd {
+            Some(etcd) => {
+                let settings = etcd.get_ref().check().map_err(|what| (etcd.span(), what))?;
+                Ok(Back::Etcd(settings))
+            }
+            None => missing(
+                "kind = \"etcd\": its members are missing: write [arbiter.etcd] and \
+                 endpoints = [\"https://HOST:2379\", ...] in it",
+            ),
+        },
+    }
+}
+
+impl Settings {
+    /// Longest time that a group's members may need to stop.
+    pub fn stop_most(&self) -> Duration {
+        self.times.lease / 2
+    }
+
+    /// How the waiting time comes about, for `check`.
+    pub fn chain(&self) -> String {
+        let percent = f64::from(self.drift) / 100.0;
+        let sum = match self.watchdog.is_zero() {
+            true => format!(
+                "no watchdog, so lease {} + {} for a daemon that hangs",
+                show(self.times.lease),
+                show(HUNG)
+            ),
+            false => {
+                format!("lease {} + 2 x watchdog {}", show(self.times.lease), show(self.watchdog))
+            }
+        };
+        format!(
+            "{sum}, clocks that differ by {percent}% each way, {} of slack: {:.1} s after an \
+             owner's last renewal or voucher another node may start its groups; an owner begins \
+             to stop StopBudget= before its lease is over",
+            show(SLACK),
+            self.times.wait.as_secs_f64()
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn the_waiting_time_covers_lease_watchdog_hung_daemon_and_drift() {
+        let wait = |l, w, d| wait(most(S * l, S * w), d).as_secs_f64();
+        assert!((wait(30, 0, 100) - (42.0 * 1.01 / 0.99 + 1.0)).abs() < 1e-6);
+        assert!((wait(2, 0, 100) - (14.0 * 1.01 / 0.99 + 1.0)).abs() < 1e-6);
+        assert!((wait(30, 10, 100) - (50.0 * 1.01 / 0.99 + 1.0)).abs() < 1e-6);
+        assert!((wait(30, 0, 1000) - (42.0 * 1.1 / 0.9 + 1.0)).abs() < 1e-6);
+    }
+
+    #[test]
+    fn percentages_are_read() {
+        assert_eq!(percent("1%"), Some(100));
+        assert_eq!(percent("0.05 %"), Some(5));
+        for wrong in ["1", "0%", "11%", "x%", "-1%", ""] {
+            assert_eq!(percent(wrong), None, "{wrong}");
+        }
+    }
+}

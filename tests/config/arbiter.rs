@@ -1,0 +1,55 @@
+//! Arbiters: wrong tables of etcd, and groups that stop too slowly for a lease.
+
+use super::{ARBITER, GOOD, good, parse, says};
+use hafailover::config::target;
+use hafailover::core::name::GroupName;
+
+#[test]
+fn every_wrong_etcd_says_where_and_what() {
+    let with = |more: &str| format!("{GOOD}[arbiter]\nkind = \"etcd\"\n[arbiter.etcd]\n{more}\n");
+    let one = "endpoints = [\"http://10.0.0.1:2379\"]\n";
+    let read = parse(&with(one), "h.toml", "n1").expect("good");
+    assert_ne!(read.fingerprint, good().fingerprint, "another arbiter is another cluster");
+    let at = GOOD.lines().count() + 3;
+    let cases = [
+        (format!("{GOOD}[arbiter]\nkind = \"etcd\"\n"), at - 1, "endpoints = ["),
+        (format!("{GOOD}[arbiter]\nkind = \"paxos\"\n"), at - 1, "etcd"),
+        (with("endpoints = []"), at, "1 to 16"),
+        (with("endpoints = [\"10.0.0.1:2379\"]"), at, "https://HOST:PORT"),
+        (with("endpoints = [\"http://10.0.0.1\"]"), at, "https://HOST:PORT"),
+        (with("endpoints = [\"http://fd00::1:2379\"]"), at, "https://HOST:PORT"),
+        (with("endpoints = [\"http://a:2379/v3\"]"), at, "without a path"),
+        (with("endpoints = [\"http://u:p@a:2379\"]"), at, "https://HOST:PORT"),
+        (with("endpoints = [\"http://a:1\", \"http://a:1/\"]"), at, "twice"),
+        (with("endpoints = [\"https://[fd00::1]:2379\"]"), at, "https needs ca"),
+        (with(&format!("{one}prefix = \"x/\"")), at, "slash"),
+        (with(&format!("{one}cert = \"/x\"")), at, "cert and key"),
+        (with(&format!("{one}user = \"x\"")), at, "password-file"),
+        (with(&format!("{one}ca = \"x\"")), at, "whole path"),
+        (with(&format!("{one}password = \"x\"")), at + 2, "password"),
+    ];
+    cases.into_iter().for_each(says);
+}
+
+/// Goal: what cannot stop within its lease is not run under one.
+#[test]
+fn a_group_that_stops_too_slowly_for_the_lease_is_refused() {
+    let root = tempfile::tempdir().expect("a directory");
+    let dir = root.path().join("etc/systemd/system");
+    std::fs::create_dir_all(&dir).expect("made");
+    let settings = parse(&format!("{GOOD}{ARBITER}"), "h.toml", "n1").expect("good");
+    let name = GroupName("files".into());
+    for (budget, fits) in [("StopBudget=10s", true), ("StopBudget=11s", false), ("", false)] {
+        let text = format!(
+            "[Unit]\nRequires=smbd.service\n[X-Hafailover]\n{budget}\n[Install]\n\
+             WantedBy=hafailover-groups.target\n"
+        );
+        std::fs::write(dir.join("files.target"), text).expect("written");
+        let target = target::read(root.path(), &name).expect("read");
+        let result = target::settle(&target, &settings);
+        assert_eq!(result.is_ok(), fits, "{budget}");
+        let refused = target::outlasts(&target, &settings);
+        assert_eq!(refused.is_none(), fits);
+        assert!(refused.is_none_or(|words| words.contains("lease = ")));
+    }
+}

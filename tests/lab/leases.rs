@@ -1,0 +1,188 @@
+//! Stories of leases, each with a witness and with three etcds: what is cut, lost or hung, and when
+//! the other node may start. The heartbeats have a cable and a line of their own.
+
+use crate::arbiters::{Arbiter, Etcds, Witness};
+use crate::cluster::{Cluster, PATIENCE, STOP_BUDGET};
+use crate::harness::net::Lan;
+use crate::harness::wait;
+use crate::stories::Story;
+use std::time::{Duration, Instant};
+
+pub const ALL: &[(&str, Story)] = &[
+    ("witness_lost_and_back", lost_and_back::<Witness>),
+    ("witness_all_links_cut", all_links_cut::<Witness>),
+    ("witness_and_peer_lost", arbiter_and_peer_lost::<Witness>),
+    ("witness_power_loss", power_loss::<Witness>),
+    ("witness_daemon_stopped", daemon_stopped::<Witness>),
+    ("witness_frozen_and_thawed", frozen_and_thawed::<Witness>),
+    ("etcd_lost_and_back", lost_and_back::<Etcds>),
+    ("etcd_one_member_lost", one_member_lost),
+    ("etcd_all_links_cut", all_links_cut::<Etcds>),
+    ("etcd_and_peer_lost", arbiter_and_peer_lost::<Etcds>),
+    ("etcd_power_loss", power_loss::<Etcds>),
+    ("etcd_daemon_stopped", daemon_stopped::<Etcds>),
+    ("etcd_frozen_and_thawed", frozen_and_thawed::<Etcds>),
+];
+
+/// Twice STOP_BUDGET, the shortest that a group with that may have.
+const LEASE: Duration = Duration::from_secs(6);
+/// (6 + 12) x 1.01 / 0.99 + 1 s, at which others may start.
+const WAIT: Duration = Duration::from_millis(19_360);
+
+/// The group runs on n1 and has a lease.
+fn start<A: Arbiter>(c: &mut Cluster) -> A {
+    c.configure(&format!("[arbiter]\nlease = \"6s\"\n{}", A::SETTINGS));
+    let arbiter = A::begin(c);
+    let checked = c.lab.node(0).run("hafailover check").text;
+    assert!(checked.contains("19.4 s after") && !checked.contains("error"), "{checked}");
+    (0..2).for_each(|n| c.start(n));
+    c.runs_on(0);
+    leased(c, 0);
+    arbiter
+}
+
+fn leased(c: &Cluster, n: usize) {
+    explains(c, n, "lease from the arbiter: ");
+}
+
+fn explains(c: &Cluster, n: usize, words: &str) {
+    wait(words, PATIENCE, || {
+        c.lab.node(n).run("hafailover explain files").text.contains(words).then_some(())
+    });
+}
+
+/// It runs there, at every look.
+fn runs_for(c: &Cluster, time: Duration) {
+    let until = Instant::now() + time;
+    while Instant::now() < until {
+        assert_eq!(c.lab.node(0).phase("files").as_deref(), Some("running"));
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+fn cut_heartbeats(c: &Cluster) {
+    c.lab.net.cut(0, Lan::Heartbeat);
+    c.lab.line.cut();
+}
+
+fn no_overlap(c: &Cluster, story: &str) {
+    println!("  {story}: both wrote for {:?}", c.lab.overlap());
+    c.one_owner();
+}
+
+/// n2 starts it once nobody else can have it any more.
+fn taken_over(c: &Cluster, since: Instant, story: &str) {
+    c.runs_on(1);
+    println!("  {story}: n2 runs it after {:?}", since.elapsed());
+    assert!(since.elapsed() > WAIT - LEASE, "before anybody knows that the owner has stopped");
+    assert_eq!(c.evidence(1), "n1=Expired");
+}
+
+/// While the peer is heard its word is enough.
+fn lost_and_back<A: Arbiter>(c: &mut Cluster) {
+    let mut arbiter = start::<A>(c);
+    let client = c.client();
+    arbiter.lose();
+    c.told(0, "arbiter-lost");
+    runs_for(c, LEASE * 2);
+    arbiter.back();
+    c.told(0, "arbiter-back");
+    leased(c, 0);
+    let seen = client.stop();
+    assert_eq!(seen.owners(), ["n1"]);
+    println!("  arbiter lost and back: client saw {:?}", seen.outage());
+    assert_eq!(c.lab.node(0).told("group-released"), 0);
+    no_overlap(c, "arbiter lost for two leases and back");
+}
+
+fn one_member_lost(c: &mut Cluster) {
+    let mut etcds = start::<Etcds>(c);
+    etcds.end(0);
+    // It may have been the leader: until there is another one nobody answers.
+    runs_for(c, LEASE);
+    leased(c, 0);
+    etcds.end(1);
+    c.told(0, "arbiter-lost");
+    no_overlap(c, "one member of etcd, then the majority lost");
+}
+
+/// The owner reaches the arbiter and goes on; then it does not, and stops before n2 starts.
+fn all_links_cut<A: Arbiter>(c: &mut Cluster) {
+    let _arbiter = start::<A>(c);
+    cut_heartbeats(c);
+    c.told(1, "peer-silent");
+    explains(c, 1, "n1 has it by epoch");
+    assert_eq!(c.lab.node(0).phase("files").as_deref(), Some("running"));
+    assert_eq!(c.lab.node(1).told("group-started"), 0);
+    let since = Instant::now();
+    c.lab.net.cut(0, Lan::Lan);
+    c.phase(0, "stopped");
+    println!("  all links cut: n1 has stopped after {:?}", since.elapsed());
+    assert!(since.elapsed() < LEASE, "not in time");
+    taken_over(c, since, "all links cut, and then the owner's way to the arbiter");
+    assert_eq!(c.lab.node(0).told("group-released"), 1);
+    assert!(c.lab.node(0).is_up(), "it stopped in time, and nothing had to be reset");
+    no_overlap(c, "all links cut");
+}
+
+/// The owner has nobody left who says that it may go on.
+fn arbiter_and_peer_lost<A: Arbiter>(c: &mut Cluster) {
+    let mut arbiter = start::<A>(c);
+    arbiter.lose();
+    c.told(0, "arbiter-lost");
+    let since = Instant::now();
+    cut_heartbeats(c);
+    c.phase(0, "stopped");
+    println!("  arbiter and peer lost: n1 has stopped after {:?}", since.elapsed());
+    assert!(since.elapsed() < LEASE + Duration::from_secs(1), "not in time");
+    assert_eq!(c.lab.node(1).told("group-started"), 0);
+    assert!(c.lab.node(0).is_up(), "it stopped in time, and nothing had to be reset");
+    arbiter.back();
+    wait("an owner", PATIENCE + WAIT, || c.lab.who_answers());
+    no_overlap(c, "arbiter and peer lost");
+}
+
+fn power_loss<A: Arbiter>(c: &mut Cluster) {
+    let _arbiter = start::<A>(c);
+    let client = c.client();
+    let since = Instant::now();
+    c.lab.kill(0);
+    taken_over(c, since, "power loss");
+    println!("  power loss: the client waited {:?}", client.stop().outage());
+    no_overlap(c, "power loss");
+}
+
+/// The daemon stands still, and everything else goes on: systemd's watchdog ends it before n2 may
+/// start anything, and the next one goes on, or stops in time.
+fn daemon_stopped<A: Arbiter>(c: &mut Cluster) {
+    let _arbiter = start::<A>(c);
+    let since = Instant::now();
+    c.lab.node(0).must("systemctl kill -s STOP hafailover");
+    wait("the next daemon", PATIENCE, || {
+        (!c.lab.node(0).is_up() || c.lab.node(0).told("daemon-started") > 1).then_some(())
+    });
+    println!("  daemon stopped: the next one after {:?}", since.elapsed());
+    wait("an owner", PATIENCE + WAIT, || c.lab.who_answers());
+    no_overlap(c, "daemon stopped");
+}
+
+/// Without a watchdog there is a moment in which it writes on: measured, not excused.
+fn frozen_and_thawed<A: Arbiter>(c: &mut Cluster) {
+    let _arbiter = start::<A>(c);
+    c.lab.net.block(0, Lan::Lan);
+    let since = Instant::now();
+    c.lab.node(0).freeze();
+    wait("n2 to take over", PATIENCE + WAIT, || {
+        (c.lab.node(1).phase("files")? == "running").then_some(())
+    });
+    println!("  owner frozen: n2 runs it after {:?}", since.elapsed());
+    assert!(since.elapsed() > WAIT - LEASE);
+    c.lab.net.unblock();
+    c.lab.node(0).thaw();
+    wait("n1 to be reset", PATIENCE, || (!c.lab.node(0).is_up()).then_some(()));
+    c.lab.kill(0);
+    c.runs_on(1);
+    let overlap = c.lab.overlap();
+    println!("  owner frozen and thawed: both wrote for {overlap:?}");
+    assert!(overlap < STOP_BUDGET, "{overlap:?}");
+}

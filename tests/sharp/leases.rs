@@ -1,0 +1,84 @@
+//! Faults of leases and vouchers, and of a witness.
+
+use super::faults::{Fault, fault};
+
+pub const FAULTS: &[Fault] = &[
+    fault(
+        "counts a lease from its answer",
+        "src/core/renew.rs",
+        "lease.grant(asked.epoch, «asked.sent + asked.lease»),",
+        "now + asked.lease",
+    ),
+    fault(
+        "waits no longer than a lease counts",
+        "src/core/renew.rs",
+        "lease.waits = lease.waits.max(Some(«now + times.wait»));",
+        "now + times.lease",
+    ),
+    fault(
+        "does not wait for those that it vouched for",
+        "src/core/evidence.rs",
+        "if «world.now < free» {",
+        "false",
+    ),
+    fault(
+        "forgets for whom it vouched when it restarts",
+        "src/core/renew.rs",
+        "let waits = «policy.lease.as_ref().map_or(now, |times| now + times.wait)»;",
+        "now",
+    ),
+    fault(
+        "counts a voucher for longer than it is given",
+        "src/core/renew.rs",
+        "group.lease.vouch(beat.from, epoch, «echo.stamp + times.lease»);",
+        "echo.stamp + times.lease + times.lease",
+    ),
+    fault(
+        "lives on the vouchers of some",
+        "src/core/lease.rs",
+        "= «peers.map(|p| self.voucher_of(p, epoch)).collect()»;",
+        "Some(peers.filter_map(|p| self.voucher_of(p, epoch)).collect())",
+    ),
+    fault(
+        "does not stop before its lease is over",
+        "src/core/live.rs",
+        "«(!self.is_cared_for(name)).then(|| lasts - group.policy.stop_budget)»",
+        "None",
+    ),
+    fault(
+        "leaves what outlives its lease",
+        "src/core/renew.rs",
+        "if «self.world(now).overruns(name)» {",
+        "false",
+    ),
+    fault(
+        "has a new lease by restarting",
+        "src/core/observe.rs",
+        "let until = «lasts.unwrap_or(now + times.lease)»;",
+        "now + times.lease",
+    ),
+    fault(
+        "vouches for one that is silent",
+        "src/core/live.rs",
+        "let alive = |p: &NodeId| «self.presence(*p) == Presence::Alive»;",
+        "{ let _ = p; true }",
+    ),
+    fault(
+        "a witness that has lost its memory grants at once",
+        "src/core/grant.rs",
+        "let blind = «if kept.is_none() { now + longest } else { now }»;",
+        "now",
+    ),
+    fault(
+        "a witness grants an epoch that was given back",
+        "src/core/grant.rs",
+        "grant.holder == ask.node && «!grant.over»;",
+        "true",
+    ),
+    fault(
+        "a witness forgets leases when it restarts",
+        "src/core/grant.rs",
+        "let kept = «kept.unwrap_or_default()»;",
+        "{ let _ = kept; BTreeMap::<GroupName, Grant>::new() }",
+    ),
+];

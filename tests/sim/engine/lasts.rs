@@ -1,0 +1,98 @@
+//! Until when an owner says that it may go on, against what it was really given, and whether it has
+//! stopped by then.
+
+use crate::rng::MS;
+use crate::world::World;
+use hafailover::core::Command;
+use hafailover::core::heartbeat::Heartbeat;
+use hafailover::core::name::Epoch;
+use hafailover::core::time::{Duration, Instant};
+use std::collections::BTreeMap;
+
+/// By whom something was given, to whom, for which group and epoch: the time of the receiver's own
+/// from which it counts.
+#[derive(Default)]
+pub struct Given {
+    /// By the arbiter.
+    leases: BTreeMap<(usize, usize, Epoch), Instant>,
+    vouchers: BTreeMap<(usize, usize, usize, Epoch), Instant>,
+    /// By node, its daemon's life, and group: since when it has been seen to be over its time.
+    over: BTreeMap<(usize, u64, usize), u64>,
+}
+
+impl Given {
+    pub fn lease(&mut self, n: usize, g: usize, epoch: Epoch, asked: Instant) {
+        let entry = self.leases.entry((n, g, epoch)).or_default();
+        *entry = asked.max(*entry);
+    }
+}
+
+impl World {
+    pub fn give_vouchers(&mut self, from: usize, beat: &Heartbeat) {
+        for report in &beat.groups {
+            let Some(epoch) = report.voucher else { continue };
+            let (to, g) = (usize::from(epoch.node.0), self.group(&report.name));
+            let stamp = beat.echoes.iter().filter(|e| e.peer == epoch.node).map(|e| e.stamp).max();
+            if let Some(stamp) = stamp {
+                let entry = self.given.vouchers.entry((from, to, g, epoch)).or_default();
+                *entry = stamp.max(*entry);
+            }
+        }
+    }
+
+    /// It writes down until when it may go on.
+    pub fn note_lasts(&mut self, n: usize, g: usize, epoch: Epoch, until: Instant) {
+        let Some(leases) = &self.options.leases else { return };
+        let lease = leases.times.lease;
+        let was = self.nodes[n].units[g].lasts_of(epoch);
+        let granted = self.given.leases.get(&(n, g, epoch)).map(|at| *at + lease);
+        let voucher = |m| self.given.vouchers.get(&(m, n, g, epoch)).map(|at| *at + lease);
+        let others = (0..self.nodes.len()).filter(|m| *m != n);
+        let vouched: Option<Vec<Instant>> = others.map(voucher).collect();
+        let vouched = vouched.and_then(|all| all.into_iter().min());
+        let most = was.max(granted).max(vouched).unwrap_or_default();
+        // A person's word takes the place of a voucher.
+        let word = |c: &Command| matches!(c, Command::ConfirmDown { .. });
+        let said = self.rules.commanded.iter().any(|(by, _, command)| *by == n && word(command));
+        if until > most + Duration::from_millis(1) && !said {
+            let late = until.since(most);
+            let words = format!("g{g}: goes on for {late:?} longer than anybody gave it");
+            self.broken("LeaseTrue", n, &words);
+        }
+        self.nodes[n].units[g].lasts = Some((epoch, until));
+    }
+
+    /// An owner begins to stop before its time is over, and what has not stopped is reset.
+    pub fn check_in_time(&mut self, n: usize) {
+        let Some(leases) = &self.options.leases else { return };
+        let times = leases.times.clone();
+        // It is written down in steps.
+        let slack = times.lease / 10 + Duration::from_nanos(100 * MS);
+        let now = self.nodes[n].now(self.t);
+        for g in 0..self.options.groups.len() {
+            let units = &self.nodes[n].units[g];
+            let token = units.token.or(units.closed);
+            let Some(until) = token.and_then(|epoch| units.lasts_of(epoch)) else { continue };
+            let runs = "R>".contains(self.rules.phase[n][g]);
+            let stops = self.rules.stops[n][g].since.filter(|_| !runs);
+            let early = runs || stops.is_some();
+            let rest = if early { Duration::ZERO } else { times.most - times.lease };
+            let budget = self.options.groups[g].policy.stop_budget.as_nanos() as u64;
+            let due = stops.map_or(0, |at| at + budget * 102 / 100 + 100 * MS);
+            let key = (n, self.nodes[n].life, g);
+            if now <= until + rest + slack || self.t <= due || self.in_maintenance(n, g) {
+                self.given.over.remove(&key);
+                continue;
+            }
+            // A daemon that has just come back, or was just told, has not yet acted.
+            let awake = self.nodes[n].frozen.max(self.nodes[n].daemon_frozen);
+            let since = self.given.over.entry(key).or_insert(self.t);
+            *since = awake.max(*since);
+            if self.t > *since + 500 * MS {
+                let over = now.since(until);
+                let words = format!("g{g}: its lease is over since {over:?}, and it is here");
+                return self.broken("StopsInTime", n, &words);
+            }
+        }
+    }
+}
