@@ -104,11 +104,15 @@ pub fn proves(world: &World, id: NodeId) -> bool {
 
 /// Why a fence that ended well proves nothing any more, for what then waits.
 fn void(world: &World, id: NodeId) -> &'static str {
-    match world.fences.get(&id).and_then(|fence| fence.said_off) {
-        Some(_) if proves(world, id) => "",
-        Some(off) if world.peer(id).arrived() > Some(off) => ": it was heard after the last time",
-        Some(_) => ": this node has stalled since the last time",
-        None => "",
+    let Some(fence) = world.fences.get(&id) else { return "" };
+    match (fence.said_off, &fence.state) {
+        (None, _) => "",
+        (Some(_), _) if proves(world, id) => "",
+        (Some(off), _) if world.peer(id).arrived() > Some(off) => {
+            ": it was heard after the last time"
+        }
+        (_, State::Done(run)) if !run.stale => ": it was heard while it was fenced the last time",
+        _ => ": this node has stalled since the last time",
     }
 }
 
