@@ -31,7 +31,7 @@ const ALL: &[(&str, Measure)] = &[
 fn main() {
     assert!(rustix::process::geteuid().is_root(), "the benchmark needs root: make bench");
     let words: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
-    harness::end_on_signals();
+    harness::handle_signals();
     let mut bench = Bench::new();
     for (name, measure) in ALL {
         if words.is_empty() || words.iter().any(|w| name.contains(w.as_str())) {

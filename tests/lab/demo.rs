@@ -40,7 +40,7 @@ const SAMBA: &str = "[global]\nmap to guest = Bad User\nserver min protocol = SM
 
 fn main() {
     assert!(rustix::process::geteuid().is_root(), "the demo needs root: make demo");
-    harness::end_on_signals();
+    harness::handle_signals();
     println!("booting two nodes …");
     let mut lab = Lab::new(2, &harness::rootfs::suite(), "");
     println!("configuring: hafailover.toml, key, files.target; systemctl start hafailover …");

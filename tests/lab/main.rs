@@ -30,6 +30,7 @@ mod troubles;
 use cluster::Cluster;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 fn main() -> ExitCode {
@@ -45,7 +46,7 @@ fn main() -> ExitCode {
     let (part, parts) = part();
     let mut number = 0..;
     stories.retain(|_| number.next().is_some_and(|n: usize| n % parts == part));
-    harness::end_on_signals();
+    harness::handle_signals();
     if std::env::args().any(|a| a == "--hold") {
         return hold(words.iter().any(|w| w == "panic"));
     }
@@ -63,6 +64,7 @@ fn main() -> ExitCode {
         }
         let mut begun = Instant::now();
         let mut ready = Duration::ZERO;
+        let over = limit(&name, passed, failed.len());
         let result = catch_unwind(AssertUnwindSafe(|| {
             if stage.replace((suite.clone(), nodes)) != Some((suite.clone(), nodes)) {
                 (cluster, after_fact) = (None, false);
@@ -77,6 +79,7 @@ fn main() -> ExitCode {
             story(cluster);
         }));
         let (ready, took) = (ready.as_secs_f64(), begun.elapsed().as_secs_f64());
+        drop(over);
         match result {
             Ok(()) => {
                 println!("test {name} ... ok ({took:.1} s, and {ready:.1} s before)");
@@ -99,6 +102,24 @@ fn main() -> ExitCode {
     }
     println!("{passed} passed, {} failed", failed.len());
     if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// More than ten times what the longest story takes on a slow machine.
+const LIMIT: Duration = Duration::from_secs(1200);
+
+/// Until what it gives is dropped: a story that hangs ends the run, and says what it hangs on.
+fn limit(name: &str, passed: usize, failed: usize) -> Sender<()> {
+    let (over, ended) = channel();
+    let name = name.to_string();
+    std::thread::spawn(move || {
+        if ended.recv_timeout(LIMIT) == Err(RecvTimeoutError::Timeout) {
+            println!("test {name} ... FAILED: not over after {LIMIT:?}; what still runs:");
+            println!("{}", harness::try_sh("ps axfww -o pid,ppid,stat,etime,wchan:20,args"));
+            println!("{passed} passed, {} failed", failed + 1);
+            harness::end(1);
+        }
+    });
+    over
 }
 
 /// Which of how many parts this is to tell, from zero.

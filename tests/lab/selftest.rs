@@ -19,6 +19,7 @@ pub const ALL: &[(&str, Story)] = &[
     ("lab_freeze_stops_all_processes", freeze_stops_all_processes),
     ("lab_power_loss_frees_the_disk", power_loss_frees_the_disk),
     ("lab_crossover_cable_loses_carrier", crossover_cable_loses_carrier),
+    ("lab_command_goes_on_after_a_stop", command_goes_on_after_a_stop),
     ("lab_leaves_nothing_behind", leaves_nothing_behind),
 ];
 
@@ -132,6 +133,13 @@ fn line_forgets_who_had_it(c: &mut Cluster) {
     // Whoever has CAP_SYS_ADMIN is let in at all times (TIOCEXCL(2const)); the daemon has not.
     let open = "setpriv --bounding-set -sys_admin --inh-caps -sys_admin sh -c ': </dev/ttyS0'";
     wait("the line to open", PATIENCE, || (c.lab.node(0).run(open).code == 0).then_some(()));
+}
+
+/// PID 1 stops every process for a moment before it kills them, at a shutdown (systemd-shutdown) and
+/// at a soft-reboot: nsenter(1) then stops itself as well, where no PID 1 makes it go on.
+fn command_goes_on_after_a_stop(c: &mut Cluster) {
+    let (stopped, said) = (c.lab.node(0).command("kill -STOP $$; echo on").output(), "on\n");
+    assert_eq!(String::from_utf8_lossy(&stopped.expect("nsenter runs").stdout), said);
 }
 
 fn freeze_stops_all_processes(c: &mut Cluster) {

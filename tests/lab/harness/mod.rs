@@ -223,8 +223,8 @@ pub fn wait<T>(what: &str, patience: Duration, mut look: impl FnMut() -> Option<
 }
 
 /// SIGINT and SIGTERM end the process after the lab of this process was removed; so does a panic
-/// where nothing is dropped after one.
-pub fn end_on_signals() {
+/// where nothing is dropped after one. Commands in nodes that were stopped go on.
+pub fn handle_signals() {
     if cfg!(panic = "abort") {
         let tell = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |why| {
@@ -238,11 +238,23 @@ pub fn end_on_signals() {
             use tokio::signal::unix::{SignalKind, signal};
             let mut int = signal(SignalKind::interrupt()).expect("a handler");
             let mut term = signal(SignalKind::terminate()).expect("a handler");
-            tokio::select! { _ = int.recv() => {}, _ = term.recv() => {} }
+            let mut child = signal(SignalKind::child()).expect("a handler");
+            loop {
+                tokio::select! {
+                    _ = int.recv() => break,
+                    _ = term.recv() => break,
+                    _ = child.recv() => node::let_go_on(),
+                }
+            }
         });
         eprintln!("ended: removing the lab");
-        ENDING.store(true, Ordering::Relaxed);
-        remove(&std::process::id().to_string());
-        std::process::exit(130);
+        end(130);
     });
+}
+
+/// Ends the process after its lab was removed.
+pub fn end(code: i32) -> ! {
+    ENDING.store(true, Ordering::Relaxed);
+    remove(&std::process::id().to_string());
+    std::process::exit(code)
 }

@@ -5,6 +5,7 @@ use super::net::Net;
 use super::{sh, try_sh, wait};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify;
+use rustix::process::{Pid, Signal, kill_process};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -247,6 +248,20 @@ impl Drop for Node {
         if let Some(mut child) = self.supervisor.take() {
             let _ = child.wait();
         }
+    }
+}
+
+/// Where PID 1 of a node stops every process for a moment before it kills them, nsenter(1) sees its
+/// child stopped and stops itself, and nobody out here would ever make it go on.
+pub fn let_go_on() {
+    // SAFETY: a siginfo_t of zeros is one; waitid fills it in, and tells of no child by pid 0.
+    let stopped = || unsafe {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        libc::waitid(libc::P_ALL, 0, &raw mut info, libc::WSTOPPED | libc::WNOHANG);
+        Pid::from_raw(info.si_pid())
+    };
+    while let Some(pid) = stopped() {
+        let _ = kill_process(pid, Signal::CONT);
     }
 }
 
