@@ -205,6 +205,10 @@ fn hangs(c: &mut Cluster) {
         let text = node.run("hafailover status").text;
         text.lines().any(|l| l.contains("/dev/heart") && l.contains("answer")).then_some(())
     });
+    let lines = node.journal();
+    let down: Vec<_> = lines.iter().filter(|l| l.starts_with("link-down ")).collect();
+    let why = |l: &&String| l.contains("answer") || l.contains("no heartbeat came in on it");
+    assert!(down.iter().all(why), "{down:?}");
     let stuck = "ps -eo state=,args= | grep '^D.*[d]isk serve'";
     wait("a helper in D", PATIENCE, || (node.run(stuck).code == 0).then_some(()));
     let before = Instant::now();

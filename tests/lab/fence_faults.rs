@@ -6,6 +6,7 @@ use crate::fences::{
     IPMI, begin, begin_with, cut_all, ends, long, one, returns, start, with_agent,
 };
 use crate::harness::bmc::PASSWORD;
+use crate::harness::net::Lan;
 use crate::harness::wait;
 use crate::stories::Story;
 use std::time::{Duration, Instant};
@@ -16,6 +17,7 @@ pub const ALL: &[(&str, Story)] = &[
     ("fence_owner_thaws_while_it_is_fenced", owner_thaws),
     ("fence_owner_cannot_fence", owner_cannot_fence),
     ("fence_says_off_and_status_says_on", status_says_on),
+    ("fence_that_lied_and_its_node_was_heard", heard_after_a_lie),
     ("fence_by_units", by_units),
     ("fence_secrets_by_credential", secrets_by_credential),
 ];
@@ -119,6 +121,38 @@ fn status_says_on(c: &mut Cluster) {
     c.lab.node(0).thaw();
     c.runs_on(0);
     one_wrote(c, 0, "frozen, the agent did nothing");
+}
+
+/// Nobody took the group on the lie, since n2 was in standby. Then n1 is heard by a link that works
+/// one way, and falls silent again: what the fence said before that is worth nothing any more.
+fn heard_after_a_lie(c: &mut Cluster) {
+    let (mut of_n1, mut of_n2) = (c.lab.bmc(0), c.lab.bmc(1));
+    start(c, IPMI);
+    c.lab.node(1).must("hafailover standby n2");
+    of_n1.lie();
+    of_n2.stop();
+    // Else the address's own probe finds the owner.
+    c.lab.net.block(0, Lan::Lan);
+    cut_all(c);
+    c.told(1, "peer-silent");
+    c.lab.node(1).must("hafailover fence n1 --yes");
+    assert_eq!(c.lab.node(1).told("fenced"), 1);
+    c.lab.net.block_way(1, 0, Lan::Heartbeat);
+    c.lab.net.heal(0, Lan::Heartbeat);
+    c.told(1, "peer-deaf");
+    c.lab.net.cut(0, Lan::Heartbeat);
+    wait("n1 to be silent again", PATIENCE, || {
+        (c.lab.node(1).told("peer-silent") == 2).then_some(())
+    });
+    of_n1.stop();
+    c.lab.node(1).must("hafailover online n2");
+    let explained = c.lab.node(1).must("hafailover explain files");
+    assert!(explained.contains("was heard after the last time"), "{explained}");
+    long(c, 1, "fence-given-up");
+    assert_eq!(c.lab.node(1).told("group-claimed"), 0, "it was believed again");
+    c.lab.net.unblock();
+    c.runs_on(0);
+    one_wrote(c, 0, "a fence that lied, and its node heard one way");
 }
 
 /// Units of the administrator's own: the first switches off, the second says that it is off.

@@ -5,6 +5,7 @@ use crate::arbiters::{Arbiter, Etcds, Witness};
 use crate::cluster::{Cluster, PATIENCE, STOP_BUDGET};
 use crate::harness::net::Lan;
 use crate::harness::wait;
+use crate::restarts::MEMBERS;
 use crate::stories::Story;
 use std::time::{Duration, Instant};
 
@@ -82,6 +83,7 @@ fn taken_over(c: &Cluster, since: Instant, story: &str) {
 fn lost_and_back<A: Arbiter>(c: &mut Cluster) {
     let mut arbiter = start::<A>(c);
     let client = c.client();
+    let members = c.lab.node(0).must(MEMBERS);
     arbiter.lose();
     c.told(0, "arbiter-lost");
     runs_for(c, LEASE * 2);
@@ -91,6 +93,7 @@ fn lost_and_back<A: Arbiter>(c: &mut Cluster) {
     let seen = client.stop();
     assert_eq!(seen.owners(), ["n1"]);
     println!("  arbiter lost and back: client saw {:?}", seen.outage());
+    assert_eq!(c.lab.node(0).must(MEMBERS), members, "a member was touched");
     assert_eq!(c.lab.node(0).told("group-released"), 0);
     no_overlap(c, "arbiter lost for two leases and back");
 }

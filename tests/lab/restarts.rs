@@ -104,7 +104,7 @@ fn restart_of_the_daemon_touches_nothing(c: &mut Cluster) {
     assert_eq!(seen.owners(), ["n1"]);
     assert_eq!(before, c.lab.node(0).must(MEMBERS), "a member was touched");
     for n in 0..2 {
-        for what in ["group-released", "start-failed", "two-owners"] {
+        for what in ["group-released", "start-failed", "two-owners", "peer-silent"] {
             assert_eq!(c.lab.node(n).told(what), 0, "{what} on n{}", n + 1);
         }
     }
