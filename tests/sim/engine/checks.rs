@@ -160,13 +160,15 @@ impl World {
         let reached = &mut self.rules.reached[n][from];
         *reached = sent.max(*reached);
         let contact = &mut self.rules.contact[n][from];
-        let lie = self.rules.fenced[n][from].as_ref().filter(|fence| fence.lie);
-        if lie.is_some_and(|fence| contact.sent <= fence.ended_at && sent > fence.ended_at) {
-            self.rules.found_out[n] = t;
+        let fence = self.rules.fenced[n][from].as_ref();
+        if fence.is_some_and(|fence| contact.sent <= fence.ended_at && sent > fence.ended_at) {
+            self.rules.counts_again[n] = t;
         }
+        let settled = contact.session == Some(beat.session);
+        // Of a life that waits to be believed nothing counts, however often it is heard.
         let seen = (beat.session.0, link as u8, beat.seq);
-        let again = !contact.frames.insert(seen) && contact.session == Some(beat.session);
-        if contact.session != Some(beat.session) {
+        let again = (settled || (fresh && believed)) && !contact.frames.insert(seen) && settled;
+        if !settled {
             if !fresh {
                 return;
             }

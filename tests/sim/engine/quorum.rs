@@ -43,7 +43,7 @@ impl World {
             return;
         };
         let last = self.majority_reached(n).max(self.nodes[n].last_stall);
-        let last = last.max(self.rules.found_out[n]);
+        let last = last.max(self.rules.counts_again[n]);
         let (keepalive, deadtime) = (self.options.keepalive(), self.options.deadtime());
         let bound = deadtime * 51 / 50 + keepalive * 4 + 20 * MS;
         // A new daemon need not wait for so long.

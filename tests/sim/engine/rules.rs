@@ -48,8 +48,8 @@ pub struct Rules {
     pub given: Vec<BTreeSet<Epoch>>,
     /// By listener and sender: when the latest frame was sent that was ever taken.
     pub reached: Vec<Vec<u64>>,
-    /// When a node last heard another one that an agent had told it is off.
-    pub found_out: Vec<u64>,
+    /// When a node last heard one that its fence had made sure of, which counts again from then on.
+    pub counts_again: Vec<u64>,
     /// Since when a stop of it has been under way, whether one failed, and whose users were killed.
     pub stops: Vec<Vec<Ending>>,
     /// It has said that it resets itself.
@@ -140,7 +140,7 @@ impl Rules {
             claimed: vec![BTreeSet::new(); g],
             given: vec![BTreeSet::new(); g],
             reached: vec![vec![0; n]; n],
-            found_out: vec![0; n],
+            counts_again: vec![0; n],
             stops: vec![vec![Ending::default(); g]; n],
             said_reset: vec![false; n],
             started: vec![BTreeMap::new(); g],
