@@ -135,8 +135,8 @@ fn line_forgets_who_had_it(c: &mut Cluster) {
     wait("the line to open", PATIENCE, || (c.lab.node(0).run(open).code == 0).then_some(()));
 }
 
-/// PID 1 stops every process for a moment before it kills them, at a shutdown (systemd-shutdown) and
-/// at a soft-reboot: nsenter(1) then stops itself as well, where no PID 1 makes it go on.
+/// PID 1 stops every process for a moment before it kills them, at a shutdown and a soft-reboot:
+/// nsenter(1) then stops itself as well, where no PID 1 makes it go on.
 fn command_goes_on_after_a_stop(c: &mut Cluster) {
     let (stopped, said) = (c.lab.node(0).command("kill -STOP $$; echo on").output(), "on\n");
     assert_eq!(String::from_utf8_lossy(&stopped.expect("nsenter runs").stdout), said);
