@@ -284,8 +284,12 @@ impl World {
         if fault == Fault::Replay {
             return self.replay(n);
         }
-        let Some((link, other)) = serial.first() else { return };
         let until = self.t + lasts;
+        if let (Some(disk), Fault::Stall) = (self.options.disk(), fault) {
+            self.cover.hit("shared disk hung");
+            return self.slots.hang(disk, n, until);
+        }
+        let Some((link, other)) = serial.first() else { return };
         match fault {
             Fault::Stall => self.net.stall((*link, *other, n), until),
             _ => {

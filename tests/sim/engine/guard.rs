@@ -96,6 +96,7 @@ impl World {
             let session = self.rng.next() | 1;
             let work = Work::new(&self.nodes[n], &self.options, self.t, session, stops);
             self.nodes[n].guard = Some(work);
+            self.open_slots(n);
         }
         for g in 0..self.options.groups.len() {
             self.guard_stop(n, g);

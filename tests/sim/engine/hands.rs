@@ -134,6 +134,9 @@ impl World {
         if self.options.has(crate::options::Fault::Replay) {
             self.net.record(self.t, l, n, frame);
         }
+        if self.options.links[l].disk {
+            return self.write_slot(n, l, frame);
+        }
         for to in (0..self.nodes.len()).filter(|to| *to != n) {
             if !self.options.joins(l, n, to) {
                 continue;

@@ -25,6 +25,7 @@ mod rng;
 mod rules;
 mod run;
 mod sharp;
+mod slots;
 mod systemd;
 mod trace;
 mod world;

@@ -78,6 +78,8 @@ pub struct LinkOptions {
     pub slow: u64,
     /// Of a line among three nodes: whom it joins.
     pub ends: Option<(NodeId, NodeId)>,
+    /// Over slots on a shared disk.
+    pub disk: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -208,9 +210,17 @@ impl Options {
             for ends in [(0, 1), (1, 2), (0, 2)] {
                 let ends = Some((NodeId(ends.0), NodeId(ends.1)));
                 let (loss, twice, slow) = (0, 0, 0);
-                self.links.push(LinkOptions { baud: Some(115_200), loss, twice, slow, ends });
+                self.links.push(LinkOptions {
+                    baud: Some(115_200),
+                    loss,
+                    twice,
+                    slow,
+                    ends,
+                    disk: false,
+                });
             }
         }
+        self.draw_disk();
         self.fences = fences(self.seed, &self.links);
         for policy in self.groups.iter_mut().map(|g| &mut g.policy) {
             use StopFailure::{FenceSelf, Hold, KillUsers};
@@ -230,6 +240,23 @@ impl Options {
             let groups = self.groups.iter_mut();
             groups.for_each(|g| g.policy.stop_budget = g.policy.stop_budget.min(most));
         }
+    }
+
+    /// In some, the last link is one over a shared disk, beside others or alone.
+    fn draw_disk(&mut self) {
+        let mut rng = Rng::new(self.seed ^ 0x0D15_C0DE);
+        if self.lines().is_empty() && rng.chance(120) {
+            let keep = rng.pick(&[0, 1, 1, 2, 2]);
+            self.links.truncate(keep);
+            let (loss, twice, slow) = (0, 0, rng.pick(&[0, 0, 100]));
+            let (baud, ends) = (None, None);
+            self.links.push(LinkOptions { baud, loss, twice, slow, ends, disk: true });
+        }
+    }
+
+    /// The link over a shared disk.
+    pub fn disk(&self) -> Option<usize> {
+        self.links.iter().position(|link| link.disk)
     }
 
     /// Whether the link leads from one to the other.
@@ -319,6 +346,7 @@ fn links(rng: &mut Rng, nodes: usize) -> Vec<LinkOptions> {
         twice: rng.pick(&[0, 0, 50]),
         slow: rng.pick(&[0, 0, 100]),
         ends: None,
+        disk: false,
     };
     (0..count).map(|n| link(n, rng)).collect()
 }

@@ -82,6 +82,7 @@ fn calm(world: &mut World) {
     let asleep = world.nodes.iter().map(|n| n.frozen.max(n.daemon_frozen)).max();
     world.run(asleep.unwrap_or_default());
     world.net.heal();
+    world.slots.heal();
     world.arbiter.heal();
     let t = world.t;
     for n in 0..world.nodes.len() {

@@ -28,6 +28,7 @@ pub struct World {
     pub rng: Rng,
     pub nodes: Vec<Node>,
     pub net: Net,
+    pub slots: crate::slots::Slots,
     pub arbiter: Arbiter,
     pub given: Given,
     pub rules: Rules,
@@ -63,6 +64,7 @@ pub enum Next {
     Arbiter { question: Question },
     ArbiterBack { lasted: u64 },
     Hung { node: usize, life: u64 },
+    Round { node: usize, life: u64, link: usize, round: u64 },
     Fault,
     Ask,
     Edit,
@@ -86,6 +88,7 @@ impl Next {
             | Next::Guard { node, .. }
             | Next::Fence { node, .. }
             | Next::Hung { node, .. }
+            | Next::Round { node, .. }
             | Next::Carrier { node, .. } => Some(*node),
             Next::Thaw { .. }
             | Next::Power { .. }
@@ -119,6 +122,7 @@ impl World {
             t: 0,
             nodes: (0..options.nodes).map(|n| Node::new(n, &options)).collect(),
             net: Net::new(&options),
+            slots: crate::slots::Slots::default(),
             arbiter: Arbiter::of(&options),
             given: Given::default(),
             rules: Rules::new(&options),
@@ -230,6 +234,10 @@ impl World {
             Next::Arbiter { question } => self.arbiter_hears(question),
             Next::ArbiterBack { lasted } => self.arbiter_back(lasted),
             Next::Hung { node, life } => self.hung(node, life),
+            Next::Round { node, life, link, round } if self.nodes[node].life == life => {
+                self.round(node, link, round);
+            }
+            Next::Round { .. } => {}
             Next::Fault => self.background(),
             Next::Ask => self.operator(),
             Next::Edit => self.edit(),
@@ -367,6 +375,7 @@ impl World {
         self.nodes[n].daemon = Some(daemon);
         self.began(n);
         self.note(n, "daemon starts");
+        self.open_slots(n);
         let life = self.nodes[n].life;
         for link in 0..self.options.links.len() {
             let after = self.rng.ms(0, 10);
