@@ -1,10 +1,12 @@
 //! Stories of slots on a shared disk, beside a network and a serial line: a node whose slot changes
 //! is alive, whatever the network says; a disk that is lost or hangs is a link that is lost.
 
+use crate::arbiters::{Arbiter, Witness};
 use crate::cluster::{AGENT, Cluster, DEADTIME, PATIENCE, TAKEOVER, TARGET, config};
 use crate::harness::heart::DEVICE;
 use crate::harness::net::Lan;
 use crate::harness::wait;
+use crate::leases;
 use crate::stories::Story;
 use std::time::{Duration, Instant};
 
@@ -14,12 +16,18 @@ pub const ALL: &[(&str, Story)] = &[
     ("disk_link_power_loss", power_loss),
     ("disk_link_path_lost", path_lost),
     ("disk_link_hangs", hangs),
+    ("disk_link_carries_the_vouchers", carries_the_vouchers),
 ];
 
 const LINK: &str = "[[link]]\ntype = \"disk\"\ndevice = \"/dev/heart\"\n";
 
 /// Both nodes with three links, the third the disk; the group runs on the first.
 fn start(c: &mut Cluster, safety: &str) {
+    set_up(c, safety);
+    begin(c);
+}
+
+fn set_up(c: &mut Cluster, safety: &str) {
     c.configure_with(safety, TARGET, AGENT);
     c.lab.heart();
     let text = config(2, &format!("{LINK}{safety}"));
@@ -28,6 +36,9 @@ fn start(c: &mut Cluster, safety: &str) {
     }
     let said = c.lab.node(0).run(&format!("hafailover disk format --force-of-ours {DEVICE}"));
     assert!(said.text.contains("has slots for n1, n2 now"), "{}", said.text);
+}
+
+fn begin(c: &mut Cluster) {
     for n in 0..2 {
         let checked = c.lab.node(n).run("hafailover check").text;
         assert!(!checked.contains("error"), "{checked}");
@@ -231,4 +242,27 @@ fn hangs(c: &mut Cluster) {
         let helpers = node.run("ps -eo args= | grep -c '[d]isk serve'").text;
         (helpers.trim() == "1").then_some(())
     });
+}
+
+/// With the networks and the arbiter gone the owner lives on what n2 says over the disk; without
+/// that as well it stops in time.
+fn carries_the_vouchers(c: &mut Cluster) {
+    set_up(c, &format!("[arbiter]\nlease = \"6s\"\n{}", Witness::SETTINGS));
+    let mut witness = Witness::begin(c);
+    begin(c);
+    leases::leased(c, 0);
+    cut_networks(c);
+    witness.lose();
+    c.told(0, "arbiter-lost");
+    leases::runs_for(c, leases::LEASE * 2);
+    let since = Instant::now();
+    c.lab.lose_heart(0);
+    c.phase(0, "stopped");
+    println!("  arbiter, networks and disk lost: n1 has stopped after {:?}", since.elapsed());
+    assert!(since.elapsed() < leases::LEASE + Duration::from_secs(1), "not in time");
+    assert_eq!(c.lab.node(1).told("group-started"), 0);
+    assert!(c.lab.node(0).is_up(), "it stopped in time, and nothing had to be reset");
+    witness.back();
+    wait("an owner", PATIENCE + leases::WAIT, || c.lab.who_answers());
+    leases::no_overlap(c, "vouchers over the disk, and then nothing");
 }

@@ -26,9 +26,9 @@ pub const ALL: &[(&str, Story)] = &[
 ];
 
 /// Twice STOP_BUDGET, the shortest that a group with that may have.
-const LEASE: Duration = Duration::from_secs(6);
+pub const LEASE: Duration = Duration::from_secs(6);
 /// (6 + 12) x 1.01 / 0.99 + 1 s, at which others may start.
-const WAIT: Duration = Duration::from_millis(19_360);
+pub const WAIT: Duration = Duration::from_millis(19_360);
 
 /// The group runs on n1 and has a lease.
 fn start<A: Arbiter>(c: &mut Cluster) -> A {
@@ -42,7 +42,7 @@ fn start<A: Arbiter>(c: &mut Cluster) -> A {
     arbiter
 }
 
-fn leased(c: &Cluster, n: usize) {
+pub fn leased(c: &Cluster, n: usize) {
     explains(c, n, "lease from the arbiter: ");
 }
 
@@ -53,7 +53,7 @@ fn explains(c: &Cluster, n: usize, words: &str) {
 }
 
 /// It runs there, at every look.
-fn runs_for(c: &Cluster, time: Duration) {
+pub fn runs_for(c: &Cluster, time: Duration) {
     let until = Instant::now() + time;
     while Instant::now() < until {
         assert_eq!(c.lab.node(0).phase("files").as_deref(), Some("running"));
@@ -66,7 +66,7 @@ fn cut_heartbeats(c: &Cluster) {
     c.lab.line.cut();
 }
 
-fn no_overlap(c: &Cluster, story: &str) {
+pub fn no_overlap(c: &Cluster, story: &str) {
     println!("  {story}: both wrote for {:?}", c.lab.overlap());
     c.one_owner();
 }
