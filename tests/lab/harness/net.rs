@@ -93,8 +93,12 @@ impl Net {
         self.heal(n, Lan::Heartbeat);
     }
 
-    /// The machine is off.
+    /// The machine is off: at one stroke, since its kernel would answer for its addresses while the
+    /// network is cleared away.
     pub fn unplug(&mut self, n: usize) {
+        let port = |lan: &str| format!("link set n{}-{lan} down", n + 1);
+        let ports = format!("{}\\n{}\\n", port("lan"), port("hb"));
+        let _ = try_sh(&format!("printf '{ports}' | ip -n {} -batch - 2>&1", self.switch()));
         if self.on.remove(&n) && self.crossover {
             self.cut(n, Lan::Heartbeat);
         }
