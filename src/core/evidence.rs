@@ -320,14 +320,9 @@ fn expired(
     if world.doubting || world.ill == Some(Unfit::Amnesiac) {
         return barred("this node must first hear its peers again");
     }
-    let report = peer.reports.get(group);
-    let holds = report.is_some_and(|r| r.held != Held::No);
-    if holds && world.said_maintenance(group, id) {
-        return barred("it was last heard in maintenance, in which a lost lease stops nothing");
-    }
-    // Whoever has said that it resets itself does not go on with what is stuck.
-    if report.is_some_and(|r| r.phase == Phase::Stuck) && !peer.mood.resetting {
-        return barred("its stop had failed when it was last heard");
+    // From disk, for this daemon may not have heard it yet.
+    if world.record.lasting.get(group).is_some_and(|who| who.contains(&id)) {
+        return barred(lasting_words(world, group, id));
     }
     if peer.session().is_some() && peer.fingerprint != world.policy.fingerprint {
         return barred("it was last heard with other settings, perhaps without the arbiter");
@@ -349,6 +344,23 @@ fn expired(
             Some(why) => Missing::Lease(format!("the arbiter has not granted the lease: {why}")),
             None => Missing::Promise,
         }),
+    }
+}
+
+/// Why no lease ends what a peer has, as it was last heard.
+fn lasting_words(world: &World, group: &GroupName, id: NodeId) -> &'static str {
+    match world.peer(id).reports.get(group) {
+        None => {
+            "an earlier daemon of this node last heard it holding what no lease ends: in \
+             maintenance, after a stop that had failed, or as strays"
+        }
+        Some(report) if report.phase == Phase::Stuck => {
+            "its stop had failed when it was last heard"
+        }
+        Some(report) if report.unfit == Some(Unfit::Stray) => {
+            "members ran there though nobody had started them for the cluster when it was last heard"
+        }
+        Some(_) => "it was last heard in maintenance, in which a lost lease stops nothing",
     }
 }
 

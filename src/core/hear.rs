@@ -1,6 +1,6 @@
 //! What a heartbeat and its absence change: peers, links, wishes, epochs.
 
-use super::heartbeat::{Heartbeat, Phase};
+use super::heartbeat::{Heartbeat, Held, Phase, Unfit};
 use super::name::{LinkId, NodeId};
 use super::say::{Saying, What};
 use super::time::Instant;
@@ -35,6 +35,7 @@ impl Core {
         }
         self.learn_wishes(beat);
         self.learn_epochs(beat);
+        self.learn_lasting(beat.from);
         self.count_vouchers(beat);
         self.touched.extend(news.changed);
         self.compare_texts(beat);
@@ -105,6 +106,27 @@ impl Core {
                 self.touched.insert(report.name.clone());
             }
         }
+    }
+
+    /// What of a peer's would run on though its lease is over.
+    fn learn_lasting(&mut self, from: NodeId) {
+        if self.policy.lease.is_none() {
+            return;
+        }
+        let (peer, record) = (&self.peers[&from], &mut self.store.record);
+        for name in self.groups.keys() {
+            let Some(report) = peer.reports.get(name) else { continue };
+            let kept = peer.maintenance || report.wish.value.maintenance;
+            // Whoever has said that it resets itself does not go on with what is stuck.
+            let stuck = report.phase == Phase::Stuck && !peer.mood.resetting;
+            let lasts = kept || stuck || report.unfit == Some(Unfit::Stray);
+            let who = record.lasting.entry(name.clone()).or_default();
+            match lasts && report.held != Held::No {
+                true => who.insert(from),
+                false => who.remove(&from),
+            };
+        }
+        record.lasting.retain(|_, who| !who.is_empty());
     }
 
     /// Presence by time: tells every change once, and lets every group look again.

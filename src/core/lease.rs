@@ -69,6 +69,8 @@ pub struct Lease {
     pub waits: Option<Instant>,
     /// The stamp of the first heartbeat that said that the group is in maintenance.
     pub cared: Option<Instant>,
+    /// At the last look every peer knew of it.
+    pub sheltered: bool,
     /// What the guard was last told.
     pub told: Option<(Epoch, Instant)>,
     /// The time was over before the stop was; told and acted on once.
@@ -90,7 +92,8 @@ impl Lease {
     }
 
     pub fn keep(&mut self, epoch: Epoch, until: Instant) {
-        self.kept = Some((epoch, until));
+        let before = self.kept.filter(|(e, _)| *e == epoch).map(|(_, until)| until);
+        self.kept = Some((epoch, before.map_or(until, |before| before.max(until))));
     }
 
     /// A later one counts; one that was overtaken takes nothing back.

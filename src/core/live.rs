@@ -123,9 +123,10 @@ impl World<'_> {
         self.policy.lease.as_ref()?;
         let group = self.group(name);
         let idle = group.held() == Held::No && group.claim.is_none();
+        let waits = self.policy.lease.as_ref().is_some_and(|l| self.durable.waits >= l.wait);
         // A node that goes away, or cannot write, still knows that it does not run the group.
         let sound = matches!(self.ill, None | Some(Unfit::Leaving | Unfit::NoState));
-        if !idle || self.doubting || !sound {
+        if !idle || self.doubting || !sound || !waits {
             return None;
         }
         let promised = self.durable.groups.get(name).and_then(|r| r.promise);

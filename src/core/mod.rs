@@ -188,7 +188,7 @@ impl Core {
             starting: true,
             going: None,
             double: None,
-            arbiter: Arbiter::new(now, &policy),
+            arbiter: Arbiter::new(now, &policy, &record),
             doubt: None,
             minority: Minority::default(),
             reset: None,

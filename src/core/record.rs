@@ -2,6 +2,7 @@
 
 use super::heartbeat::{GroupReport, GroupWish, NodeWishes, Register, Release};
 use super::name::{BootId, Epoch, GroupName, NodeId};
+use super::time::Duration;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,6 +19,13 @@ pub struct Record {
     pub groups: BTreeMap<GroupName, GroupRecord>,
     #[serde(default)]
     pub fences: BTreeMap<NodeId, FenceRecord>,
+    /// Peers that were last heard holding a group as no lease ends it: in maintenance, stuck, or as
+    /// strays.
+    #[serde(default)]
+    pub lasting: BTreeMap<GroupName, BTreeSet<NodeId>>,
+    /// How long somebody may live on what this node vouched for, by the settings of then.
+    #[serde(default)]
+    pub waits: Duration,
 }
 
 impl Record {

@@ -5,6 +5,7 @@ use super::heartbeat::{Heartbeat, Held, Phase};
 use super::lease::{LeaseAnswer, LeaseVerb, Pending};
 use super::name::{Epoch, GroupName};
 use super::policy::{LeaseTimes, Policy};
+use super::record::Record;
 use super::say::{Saying, What};
 use super::time::{Duration, Instant};
 use super::{Action, Core};
@@ -24,8 +25,8 @@ pub struct Arbiter {
 }
 
 impl Arbiter {
-    pub fn new(now: Instant, policy: &Policy) -> Arbiter {
-        let waits = policy.lease.as_ref().map_or(now, |times| now + times.wait);
+    pub fn new(now: Instant, policy: &Policy, record: &Record) -> Arbiter {
+        let waits = policy.lease.as_ref().map_or(now, |times| now + times.wait.max(record.waits));
         Arbiter { waits, ..Arbiter::default() }
     }
 }
@@ -35,12 +36,37 @@ impl Core {
     /// is nearly over or its waiting is.
     pub(super) fn tend_leases(&mut self, now: Instant) {
         let Some(times) = self.policy.lease.clone() else { return };
+        self.remember_waits(now, &times);
         let names: Vec<GroupName> = self.groups.keys().cloned().collect();
         for name in names {
+            self.end_care(now, &name, &times);
             self.count_confirmed(now, &name, &times);
             self.ask_arbiter(now, &name, &times);
             self.tell_guard(now, &name, &times);
             self.watch_time(now, &name);
+        }
+    }
+
+    /// The next daemon waits for what lives on our vouchers, also if its settings say less: it is on
+    /// disk before anything is vouched for.
+    fn remember_waits(&mut self, now: Instant, times: &LeaseTimes) {
+        let record = &mut self.store.record;
+        if record.known {
+            let before = if now < self.arbiter.waits { record.waits } else { Duration::ZERO };
+            record.waits = times.wait.max(before);
+        }
+    }
+
+    /// The maintenance ends, or a peer no longer says it: from now on a lease counts again, and
+    /// there is one to get it in. No peer takes over before it has heard us say so.
+    fn end_care(&mut self, now: Instant, name: &GroupName, times: &LeaseTimes) {
+        let world = self.world(now);
+        let (says, cared) = (world.says_maintenance(name), world.is_cared_for(name));
+        let group = self.group_mut(name);
+        group.lease.cared.take_if(|_| !says);
+        let before = std::mem::replace(&mut group.lease.sheltered, cared);
+        if let Some(epoch) = group.own.filter(|_| before && !cared) {
+            group.lease.keep(epoch, now + times.lease);
         }
     }
 
@@ -263,7 +289,8 @@ impl Core {
         let Some(times) = self.policy.lease.clone().filter(|new| had.as_ref() != Some(new)) else {
             return;
         };
-        self.arbiter.waits = self.arbiter.waits.max(now + times.wait);
+        let before = self.store.record.waits;
+        self.arbiter.waits = self.arbiter.waits.max(now + times.wait.max(before));
         if had.is_some() {
             return;
         }

@@ -102,6 +102,11 @@ impl Core {
         if let Some(quorum) = world.quorum().filter(|_| world.minority) {
             words.push(format!("no quorum: {}: {}", quorum.words(), self.minority_words()));
         }
+        if let Some(why) = &self.arbiter.lost {
+            words.push(format!(
+                "the arbiter does not answer ({why}): the loss of a peer as well stops what runs"
+            ));
+        }
         if let Some((why, _)) = &self.store.failed {
             words.push(format!(
                 "the state file cannot be written ({why}): nothing new is taken until there is \

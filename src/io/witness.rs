@@ -14,6 +14,7 @@ use crate::wire::witness::{
 };
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
+use socket2::{Domain, Socket, Type};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::{SocketAddr, UdpSocket};
@@ -35,8 +36,8 @@ struct Cluster {
     name: String,
     keys: Keys,
     grants: Grants,
-    /// Something is granted that is not on disk; nothing is said before it is.
-    unwritten: bool,
+    /// What is on disk; nothing is said of a group before it is there.
+    written: Kept,
     file: PathBuf,
     nodes: BTreeMap<String, Node>,
 }
@@ -56,8 +57,12 @@ struct Node {
 impl Server {
     /// Binds, reads all keys and what earlier lives kept. The words are for people.
     pub fn open(settings: &Settings) -> Result<(Server, Vec<String>), String> {
-        let socket = UdpSocket::bind(settings.listen)
-            .map_err(|e| format!("{}: {e}: is another witness running?", settings.listen))?;
+        let socket = bind(settings.listen).map_err(|e| match e.kind() {
+            std::io::ErrorKind::AddrInUse => {
+                format!("{}: {e}: is another witness running?", settings.listen)
+            }
+            _ => format!("{}: {e}", settings.listen),
+        })?;
         let mut secret = [0; 32];
         getrandom::fill(&mut secret).map_err(|e| e.to_string())?;
         let dir = &settings.state;
@@ -75,10 +80,11 @@ impl Server {
                 ));
                 None
             });
+            let written = kept.clone().unwrap_or_default();
             let grants = Grants::new(clock::now(), kept, settings.longest);
             let nodes = BTreeMap::new();
             let name = name.clone();
-            clusters.insert(tag, Cluster { name, keys, grants, unwritten: false, file, nodes });
+            clusters.insert(tag, Cluster { name, keys, grants, written, file, nodes });
         }
         Ok((Server { socket, clusters, longest: settings.longest, secret }, words))
     }
@@ -157,18 +163,15 @@ impl Cluster {
             );
             return Ok(Verdict::Refused { why, top: None });
         }
-        let before = self.grants.kept().get(&ask.group).cloned();
         let verdict = self.grants.ask(now, ask);
-        self.unwritten |= self.grants.kept().get(&ask.group) != before.as_ref();
-        if self.unwritten {
-            write(&self.file, self.grants.kept()).map_err(|e| {
-                format!(
-                    "{}: {e}: nothing new is granted: make room, or mend it",
-                    self.file.display()
-                )
-            })?;
-            self.unwritten = false;
+        let kept = self.grants.kept();
+        if kept.get(&ask.group) == self.written.get(&ask.group) {
+            return Ok(verdict);
         }
+        write(&self.file, kept).map_err(|e| {
+            format!("{}: {e}: nothing new is granted: make room, or mend it", self.file.display())
+        })?;
+        self.written = kept.clone();
         Ok(verdict)
     }
 
@@ -187,6 +190,17 @@ fn challenge(secret: &[u8; 32], node: &str, session: u64, sessions: u64) -> u64 
     mac.update(node.as_bytes());
     let tag = mac.finalize().into_bytes();
     u64::from_be_bytes(tag[..8].try_into().expect("a digest is longer")).max(1)
+}
+
+/// Also to an address that comes later (IP_FREEBIND, ip(7)): at boot DHCP may be slower.
+fn bind(address: SocketAddr) -> std::io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, None)?;
+    match address {
+        SocketAddr::V4(_) => socket.set_freebind_v4(true)?,
+        SocketAddr::V6(_) => socket.set_freebind_v6(true)?,
+    }
+    socket.bind(&address.into())?;
+    Ok(socket.into())
 }
 
 type Kept = BTreeMap<GroupName, Grant>;
@@ -211,4 +225,45 @@ fn write(file: &Path, kept: &Kept) -> std::io::Result<()> {
     out.sync_all()?;
     std::fs::rename(new, file)?;
     std::fs::File::open(file.parent().unwrap_or(Path::new("/")))?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::LeaseVerb::{self, Acquire, Release, Renew};
+    use crate::core::name::{Epoch, NodeId};
+
+    /// Goal: a full disk keeps what is new from being granted, and ends no lease that is on it.
+    #[test]
+    fn a_full_disk_ends_no_lease_that_is_on_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let longest = Duration::from_secs(120);
+        let ask = |group: &str, verb: LeaseVerb| Ask {
+            node: "a".into(),
+            group: GroupName(group.into()),
+            epoch: Epoch { counter: 1, node: NodeId(0) },
+            verb,
+            term: Duration::from_secs(44),
+        };
+        let mut cluster = Cluster {
+            name: "office".into(),
+            keys: Keys::of(&[(1, [7; 32])], 1),
+            grants: Grants::new(Instant(0), Some(BTreeMap::new()), longest),
+            written: BTreeMap::new(),
+            file: dir.path().join("gone/file"),
+            nodes: BTreeMap::new(),
+        };
+        let mut decide = |s: u64, group, verb| {
+            cluster.decide(Instant(s * 1_000_000_000), &ask(group, verb), longest)
+        };
+        assert!(decide(1, "files", Acquire).is_err(), "nothing is granted that is not written");
+        std::fs::create_dir(dir.path().join("gone")).expect("made");
+        for group in ["files", "web"] {
+            assert_eq!(decide(2, group, Acquire), Ok(Verdict::Granted));
+        }
+        std::fs::remove_dir_all(dir.path().join("gone")).expect("removed");
+        assert!(decide(3, "web", Release).is_err());
+        assert_eq!(decide(4, "files", Renew), Ok(Verdict::Granted));
+        assert!(decide(5, "web", Renew).is_err(), "its release is not written");
+    }
 }

@@ -55,14 +55,15 @@ impl Keys {
     }
 
     /// The key is dropped if it is ours, and the epoch is over even if it was never had: a question
-    /// that is still under way somewhere must find it so.
+    /// that is still under way somewhere must find it so. Where another node has the group such a
+    /// question is refused for that, and the holder's own, lower epoch must stay good.
     pub fn release(&self) -> Value {
         let end = || vec![put(&self.epoch, &format!("{}{ENDED}", self.own))];
         let drop = json!({ "request_delete_range": { "key": encode(&self.holder) } });
         let ways = vec![
             (vec![equal(&self.epoch, &self.own)], end()),
-            (vec![below(&self.epoch, &self.floor)], end()),
-            (vec![absent(&self.epoch)], end()),
+            (vec![absent(&self.holder), below(&self.epoch, &self.floor)], end()),
+            (vec![absent(&self.holder), absent(&self.epoch)], end()),
         ];
         let over = json!({ "request_txn": first(ways, Vec::new()) });
         let mine = vec![(vec![equal(&self.holder, &self.own)], vec![drop])];

@@ -153,3 +153,20 @@ fn late_questions_change_nothing() {
     proxy.deliver();
     granted(b.acquire(7, B));
 }
+
+/// Goal: who gives back what it never had takes nothing from the holder, also when that one's lease
+/// has run out meanwhile and it lives on by the other nodes' word.
+#[test]
+fn a_release_of_what_was_never_had_bars_no_holder() {
+    let members = Members::start(1);
+    let (mut a, mut b) = (members.asker(), members.asker());
+    let mut watch = members.watch();
+    granted(a.acquire(1, A));
+    refused(b.acquire(2, B), "n1 has it by epoch 1");
+    granted(b.release(2, B));
+    granted(a.renew(1, A));
+    watch.until("DELETE", "files/holder");
+    granted(a.acquire(1, A));
+    granted(a.release(1, A));
+    granted(b.acquire(2, B));
+}
