@@ -358,7 +358,7 @@ fn lasting_words(world: &World, group: &GroupName, id: NodeId) -> &'static str {
             "its stop had failed when it was last heard"
         }
         Some(report) if report.unfit == Some(Unfit::Stray) => {
-            "members ran there though nobody had started them for the cluster when it was last heard"
+            "members that nobody had started for the cluster ran there when it was last heard"
         }
         Some(_) => "it was last heard in maintenance, in which a lost lease stops nothing",
     }

@@ -47,8 +47,8 @@ impl Core {
         }
     }
 
-    /// The next daemon waits for what lives on our vouchers, also if its settings say less: it is on
-    /// disk before anything is vouched for.
+    /// The next daemon waits for what lives on our vouchers, also if its settings say less: it is
+    /// on disk before anything is vouched for.
     fn remember_waits(&mut self, now: Instant, times: &LeaseTimes) {
         let record = &mut self.store.record;
         if record.known {

@@ -1,8 +1,10 @@
 //! The arbiter of a scenario's nodes: the witness's own table, behind a network of its own.
 
+use super::duration;
 use super::world::World;
 use hafailover::core::grant::{Ask, Grants, Verdict};
 use hafailover::core::name::{Epoch, GroupName};
+use hafailover::core::policy::LeaseTimes;
 use hafailover::core::time::{Duration, Instant};
 use hafailover::core::{Event, LeaseAnswer, LeaseVerb};
 use std::collections::{BTreeMap, BTreeSet};
@@ -46,6 +48,13 @@ impl World {
             ["takes", ms] => {
                 let ms = ms.trim_end_matches("ms").parse().expect("milliseconds");
                 self.arbiter.takes = Duration::from_millis(ms);
+            }
+            // Other settings of a node, when its daemon starts next.
+            ["lease", n, lease, most, wait] => {
+                let [lease, most, wait] = [lease, most, wait].map(|word| duration(word));
+                let n = node(n);
+                let policy = &mut self.policies[n];
+                (policy.lease, policy.fingerprint) = (Some(LeaseTimes { lease, most, wait }), 3);
             }
             ["restarts"] => {
                 let kept = self.arbiter.grants.kept().clone();

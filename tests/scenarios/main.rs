@@ -210,7 +210,7 @@ impl Setup {
     }
 }
 
-fn duration(word: &str) -> Duration {
+pub fn duration(word: &str) -> Duration {
     match word.strip_suffix("ms") {
         Some(ms) => Duration::from_millis(ms.parse().expect("milliseconds")),
         None => Duration::from_secs(word.trim_end_matches('s').parse().expect("seconds")),
@@ -273,12 +273,6 @@ pub fn command(world: &mut World, words: &[&str]) {
         }
         ["settings", n, g, what] => differ(world, n, g, |policy| policy.fingerprint = number(what)),
         ["texts", n, g, what] => differ(world, n, g, |policy| policy.texts = number(what)),
-        ["lease-of", n, lease, most, wait] => {
-            let [lease, most, wait] = [lease, most, wait].map(|word| duration(word));
-            let n = world.node(n);
-            world.policies[n].lease = Some(LeaseTimes { lease, most, wait });
-            world.policies[n].fingerprint = 3;
-        }
         ["reset-fails", n] => world.at(n).reset_fails = true,
         ["quorum-kept", n] => keep(world, world.node(n)),
         ["terminate", n, kind] => terminate(world, world.node(n), kind),

@@ -24,8 +24,8 @@ pub const FAULTS: &[Fault] = &[
     fault(
         "forgets for whom it vouched when it restarts",
         "src/core/renew.rs",
-        "let waits = «policy.lease.as_ref().map_or(now, |times| now + times.wait)»;",
-        "now",
+        "now + «times.wait.max(record.waits)»",
+        "Duration::ZERO",
     ),
     fault(
         "counts a voucher for longer than it is given",

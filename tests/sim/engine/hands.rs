@@ -116,6 +116,7 @@ impl World {
         let claim = self.check_said(n, beat);
         self.note_vouched(n, beat);
         self.give_vouchers(n, beat);
+        self.note_care(n, beat);
         self.check_outvoted(n, beat);
         self.transmit(n, l, &frame);
         if claim {

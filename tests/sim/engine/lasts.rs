@@ -16,6 +16,9 @@ pub struct Given {
     /// By the arbiter.
     leases: BTreeMap<(usize, usize, Epoch), Instant>,
     vouchers: BTreeMap<(usize, usize, usize, Epoch), Instant>,
+    /// By node, its boot, and group: it said that the group is in maintenance, and when it first
+    /// said that it is no more.
+    cared: BTreeMap<(usize, u64, usize), Option<Instant>>,
     /// By node, its daemon's life, and group: since when it has been seen to be over its time.
     over: BTreeMap<(usize, u64, usize), u64>,
 }
@@ -40,6 +43,24 @@ impl World {
         }
     }
 
+    /// Nobody takes what was last said to be in maintenance.
+    pub fn note_care(&mut self, n: usize, beat: &Heartbeat) {
+        for report in &beat.groups {
+            let key = (n, self.nodes[n].boots, self.group(&report.name));
+            if beat.wishes.maintenance.value || report.wish.value.maintenance {
+                self.given.cared.insert(key, None);
+            } else if let Some(ended) = self.given.cared.get_mut(&key) {
+                ended.get_or_insert(beat.stamp);
+            }
+        }
+    }
+
+    /// The lease that there is after a maintenance begins no later.
+    fn care_ended(&self, n: usize, g: usize) -> Option<Instant> {
+        let said = self.given.cared.get(&(n, self.nodes[n].boots, g))?;
+        Some(said.unwrap_or_else(|| self.nodes[n].now(self.t)))
+    }
+
     /// It writes down until when it may go on.
     pub fn note_lasts(&mut self, n: usize, g: usize, epoch: Epoch, until: Instant) {
         let Some(leases) = &self.options.leases else { return };
@@ -50,7 +71,8 @@ impl World {
         let others = (0..self.nodes.len()).filter(|m| *m != n);
         let vouched: Option<Vec<Instant>> = others.map(voucher).collect();
         let vouched = vouched.and_then(|all| all.into_iter().min());
-        let most = was.max(granted).max(vouched).unwrap_or_default();
+        let cared = self.care_ended(n, g).map(|at| at + lease);
+        let most = was.max(granted).max(vouched).max(cared).unwrap_or_default();
         // A person's word takes the place of a voucher.
         let word = |c: &Command| matches!(c, Command::ConfirmDown { .. });
         let said = self.rules.commanded.iter().any(|(by, _, command)| *by == n && word(command));
