@@ -2,8 +2,9 @@
 //! of an address, an ext4 on the shared disk and a service that writes to it.
 
 use crate::harness::client::Client;
+use crate::harness::node::{COMMAND, Node, Output, ended};
 use crate::harness::{Lab, wait};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long the group may take for anything that is not under test.
 pub const PATIENCE: Duration = Duration::from_secs(120);
@@ -59,6 +60,10 @@ pub fn config_of(nodes: usize, links: [&str; 2], more: &str) -> String {
     text + "[timing]\ninitdead = \"4s\"\n" + more
 }
 
+/// What a node says that could not ask its systemd within half a deadtime, as PID 1 was away or the
+/// machine busy: nothing was started, the group goes back, and evidence is gathered anew.
+const TOO_OLD: &str = "evidence was too old";
+
 pub const TAKEOVER: &str = "[safety]\nsilence = \"takeover\"\n";
 /// The same with a guard that has the time for all its stops on a busy machine.
 pub const SLOW_GUARD: &str = "[safety]\nsilence = \"takeover\"\nguard-bound = \"30s\"\n";
@@ -89,7 +94,11 @@ impl Cluster {
         }
         // On all at once: no daemon then sees another one go.
         let children: Vec<_> = self.lab.nodes.iter().map(|n| n.command(CLEAR).spawn()).collect();
-        children.into_iter().for_each(|c| drop(c.expect("nsenter runs").wait()));
+        let end = Instant::now() + COMMAND;
+        for child in children {
+            let ended = ended(&mut child.expect("nsenter runs"), end);
+            assert!(ended.is_some(), "a node was not cleared within {COMMAND:?}");
+        }
         for n in 0..self.lab.nodes.len() {
             self.lab.net.forget_neighbours(n);
         }
@@ -189,11 +198,71 @@ impl Cluster {
         });
     }
 
-    /// The evidence that the node's last start rests on.
+    /// Waits until a node has told a kind so often, and finds that it was not more often: the
+    /// journal comes some time after what it tells.
+    pub fn told_times(&self, n: usize, what: &str, times: usize) {
+        let node = self.lab.node(n);
+        wait(&format!("{what} {times} times in {}'s journal", node.name), PATIENCE, || {
+            (node.told(what) >= times).then_some(())
+        });
+        assert_eq!(node.told(what), times, "{what} on {}", node.name);
+    }
+
+    /// The evidence that the node's first start rests on.
     pub fn evidence(&self, n: usize) -> String {
-        let lines = self.lab.node(n).journal();
-        let line = lines.iter().rev().find(|l| l.starts_with("group-started ")).expect("a start");
+        self.evidence_of(n, 1)
+    }
+
+    /// The evidence of its so many-th start, which may not be in the journal yet.
+    pub fn evidence_of(&self, n: usize, start: usize) -> String {
+        let node = self.lab.node(n);
+        let line = wait(&format!("start {start} in {}'s journal", node.name), PATIENCE, || {
+            let lines = node.journal();
+            lines.into_iter().filter(|l| l.starts_with("group-started ")).nth(start - 1)
+        });
         line.rsplit_once(" [").expect("with evidence").1.trim_end_matches(']').to_string()
+    }
+
+    /// What a node told of starts that failed there, oldest first.
+    fn failures(&self, n: usize) -> Vec<String> {
+        let mut lines = self.lab.node(n).journal();
+        lines.retain(|l| l.starts_with("start-failed "));
+        lines
+    }
+
+    /// How often a start failed there for another reason than that its evidence was too old.
+    pub fn failed_starts(&self, n: usize) -> usize {
+        self.failures(n).iter().filter(|l| !l.contains(TOO_OLD)).count()
+    }
+
+    /// A move that is asked for on a node and must succeed; what it said.
+    pub fn moves(&self, n: usize, args: &str) -> String {
+        let ask = format!("hafailover move {args}");
+        self.asked(n, args, || self.lab.node(n).run(&ask))
+    }
+
+    /// The same, first asked for in some other way. It is asked for once more if, and only if, the
+    /// target says in its journal that its evidence was too old.
+    pub fn asked(&self, n: usize, args: &str, first: impl FnOnce() -> Output) -> String {
+        let nodes = 0..self.lab.nodes.len();
+        let before: Vec<usize> = nodes.map(|n| self.failures(n).len()).collect();
+        let Output { code, text } = first();
+        if code == 0 {
+            return text;
+        }
+        assert!(text.contains("did not start on "), "move {args}: {text}");
+        let why = wait("the reason in the target's journal", PATIENCE, || {
+            let new = |(n, seen): (usize, &usize)| self.failures(n).into_iter().nth(*seen);
+            before.iter().enumerate().find_map(new)
+        });
+        assert!(why.contains(TOO_OLD), "move {args}: {text}: {why}");
+        println!("  the evidence was too old: move {args} is asked for again");
+        let group = args.split([' ', '.']).next().expect("a group");
+        wait("the group where it was", PATIENCE, || {
+            let runs = |n: &Node| n.phase(group).as_deref() == Some("running");
+            self.lab.nodes.iter().any(runs).then_some(())
+        });
+        self.lab.node(n).must(&format!("hafailover move {args}"))
     }
 
     /// n2 does not take over by itself and says what it waits for; a person's word completes it.

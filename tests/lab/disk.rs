@@ -7,7 +7,7 @@ use crate::harness::heart::DEVICE;
 use crate::harness::net::Lan;
 use crate::harness::wait;
 use crate::leases;
-use crate::stories::Story;
+use crate::stories::{Story, TAKEOVER_BOUND};
 use std::time::{Duration, Instant};
 
 pub const ALL: &[(&str, Story)] = &[
@@ -30,7 +30,8 @@ fn start(c: &mut Cluster, safety: &str) {
 fn set_up(c: &mut Cluster, safety: &str) {
     c.configure_with(safety, TARGET, AGENT);
     c.lab.heart();
-    let text = config(2, &format!("{LINK}{safety}"));
+    // With the disk alone a busy machine may be late by more than half of deadtime.
+    let text = config(2, &format!("warntime = \"900ms\"\n{LINK}{safety}"));
     for n in 0..2 {
         c.lab.node(n).write("/etc/hafailover/hafailover.toml", &text);
     }
@@ -108,7 +109,7 @@ fn all_networks_cut(c: &mut Cluster) {
         }
     }
     // What goes over the disk alone is a cluster still.
-    c.lab.node(0).must("hafailover move files");
+    c.moves(0, "files");
     c.runs_on(1);
     let seen = client.stop();
     assert_eq!(seen.owners(), ["n1", "n2"]);
@@ -165,7 +166,7 @@ fn power_loss(c: &mut Cluster) {
     println!("  {evidence}: client saw {:?}, overlap {:?}", seen.outage(), c.lab.overlap());
     assert!(evidence.starts_with("n1=Silent(") && evidence.contains("3 links"), "{evidence}");
     assert_eq!(seen.owners(), ["n1", "n2"]);
-    assert!(seen.outage() < DEADTIME * 2 + Duration::from_secs(2), "{:?}", seen.outage());
+    assert!(seen.outage() < TAKEOVER_BOUND, "{:?}", seen.outage());
     c.one_owner();
     // It comes back, and its slot goes on.
     c.lab.boot(0);

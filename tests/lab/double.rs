@@ -39,7 +39,7 @@ pub fn a_clone_is_told_and_refused(c: &mut Cluster) {
     wait("the end of the warning", PATIENCE, || {
         (c.lab.node(0).run("hafailover status").code == 0).then_some(())
     });
-    c.lab.node(0).must("hafailover move files");
+    c.moves(0, "files");
     c.runs_on(1);
     c.one_owner();
 }

@@ -149,13 +149,14 @@ fn assert_refuses_hands_and_sockets(c: &mut Cluster) {
 /// From systemd 254 on a unit's own restart is not asserted again: the closed gate does not end it,
 /// the stop must.
 fn stop_ends_a_pending_restart(c: &mut Cluster) {
-    let unit = format!("{SLEEPER}Restart=always\nRestartSec=300ms\n");
+    let unit = format!("{SLEEPER}Restart=always\nRestartSec=3s\n");
     let node = with_units(c, &[("fact-g.service", &unit)]);
     node.must("systemctl start fact-g && systemctl kill -s KILL fact-g");
     until(node, "fact-g.service", "SubState", "auto-restart");
     node.must("systemctl stop fact-g");
     assert_eq!(show(node, "fact-g.service", "ActiveState"), "inactive");
-    std::thread::sleep(Duration::from_millis(500));
+    // Longer than the restart would have been waited for.
+    std::thread::sleep(Duration::from_millis(3500));
     assert_eq!(show(node, "fact-g.service", "ActiveState"), "inactive");
 }
 

@@ -37,12 +37,12 @@ fn upgrade_of_a_member_bars_no_move(c: &mut Cluster) {
     assert!(status.code == 0 && status.text.contains("something else on n2"), "{}", status.text);
     let check = old.run("hafailover check");
     assert!(check.code == 2 && check.text.contains("say something else on n2"), "{}", check.text);
-    old.must("hafailover move files");
+    c.moves(0, "files");
     c.runs_on(1);
     old.write("/etc/systemd/system/agent.service", &format!("{AGENT}LimitNOFILE=4096\n"));
     old.must("systemctl daemon-reload");
     (0..2).for_each(|n| c.told(n, "members-agree"));
-    new.must("hafailover move files");
+    c.moves(1, "files");
     c.runs_on(0);
     // Another disk under the same name is another group, and only a person knows which is right.
     new.must("mkdir -p /etc/systemd/system/srv.mount.d");
@@ -128,7 +128,7 @@ fn wrong_file_at_a_restart_keeps_the_last(c: &mut Cluster) {
     assert_eq!(node.told("settings-wrong"), 2, "the file and the key");
     assert!(node.run("systemctl status hafailover").text.contains("a file is wrong"));
     node.must("systemctl kill -s KILL hafailover");
-    wait("the second adoption", PATIENCE, || (node.told("group-adopted") == 2).then_some(()));
+    c.told_times(0, "group-adopted", 2);
     assert_eq!(members, node.must(MEMBERS), "a member was touched");
     node.write(TOML, &good);
     assert_ne!(node.run("hafailover reload").code, 0, "the key is still open");
@@ -168,7 +168,7 @@ fn devices_called_otherwise(c: &mut Cluster) {
         (up("udp hb0") && up("serial /dev/line")).then_some(())
     });
     well(c);
-    c.lab.node(0).must("hafailover move files");
+    c.moves(0, "files");
     c.runs_on(1);
     c.lab.node(1).must("systemctl kill -s KILL hafailover; systemctl stop hafailover");
     rename("hb0", "eth1");
@@ -197,7 +197,7 @@ fn every_kind_of_member(c: &mut Cluster) {
     c.runs_on(0);
     let kinds = "systemctl is-active job.timer job.path job.socket";
     c.lab.node(0).must(kinds);
-    c.lab.node(0).must("hafailover move files");
+    c.moves(0, "files");
     c.runs_on(1);
     c.lab.node(1).must(kinds);
     let left = c.lab.node(0).run(kinds).text;

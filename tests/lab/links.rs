@@ -50,11 +50,11 @@ fn links_of(c: &mut Cluster, links: [&str; 2]) {
         // In the switch: the node's carrier stays, which its address needs.
         c.lab.net.block(1, lan);
         for n in 0..2 {
-            told_so_often(c, n, "redundancy-lost", nth + 1);
+            c.told_times(n, "redundancy-lost", nth + 1);
         }
         c.lab.net.unblock();
         for n in 0..2 {
-            told_so_often(c, n, "redundancy-back", nth + 1);
+            c.told_times(n, "redundancy-back", nth + 1);
         }
         c.all_well();
     }
@@ -70,15 +70,9 @@ fn links_of(c: &mut Cluster, links: [&str; 2]) {
         let text = c.lab.node(1).run("hafailover status").text;
         text.lines().any(|l| l.starts_with("  on n1 ") && l.ends_with(" stopped")).then_some(())
     });
-    c.lab.node(1).must("hafailover move files");
+    c.moves(1, "files");
     c.runs_on(0);
     c.one_owner();
-}
-
-fn told_so_often(c: &Cluster, n: usize, what: &str, often: usize) {
-    wait(&format!("{what} on n{}, {often} times", n + 1), PATIENCE, || {
-        (c.lab.node(n).told(what) == often).then_some(())
-    });
 }
 
 /// The steps that keygen prints, followed to the letter, while a client asks.
@@ -124,7 +118,7 @@ fn key_rotation_on_running_nodes(c: &mut Cluster) {
         let status = c.lab.node(n).must("hafailover status");
         assert!(!status.contains("refused"), "{status}");
     }
-    c.lab.node(0).must("hafailover move files");
+    c.moves(0, "files");
     c.runs_on(1);
     c.one_owner();
 }

@@ -80,7 +80,11 @@ fn heal_ways(c: &Cluster) {
 /// The standby believes the owner dead and says that it starts: the owner hears it, and stops
 /// before it does.
 fn one_way_from_the_owner_it_yields(c: &mut Cluster) {
-    c.start_all(TAKEOVER);
+    // Its whole stop budget is waited for if that is at most half of deadtime.
+    let target = TARGET.replace("StopBudget=3s", "StopBudget=2s");
+    c.configure_with(&format!("deadtime = \"4s\"\n{TAKEOVER}"), &target, AGENT);
+    (0..2).for_each(|n| c.start(n));
+    c.runs_on(0);
     both_links_up(c);
     let client = c.client();
     cut_way(c, 0);
@@ -90,7 +94,7 @@ fn one_way_from_the_owner_it_yields(c: &mut Cluster) {
     assert_eq!(seen.owners(), ["n1", "n2"]);
     assert!(c.evidence(1).starts_with("n1=Silent("), "{}", c.evidence(1));
     assert_eq!(c.lab.node(0).told("owner-yields"), 1);
-    assert_eq!(c.lab.node(1).told("start-failed"), 0);
+    assert_eq!(c.failed_starts(1), 0);
     c.phase(0, "stopped");
     heal_ways(c);
     both_links_up(c);
@@ -144,8 +148,9 @@ fn start_three(c: &mut Cluster) {
     (0..3).for_each(|n| c.start(n));
     c.runs_on(0);
     for n in 0..3 {
+        // Late ones are heard alive once more.
         wait("each to hear both others", PATIENCE, || {
-            (c.lab.node(n).told("peer-alive") == 2).then_some(())
+            (c.lab.node(n).told("peer-alive") >= 2).then_some(())
         });
     }
 }
@@ -176,7 +181,7 @@ fn three_nodes_two_deaths(c: &mut Cluster) {
     c.told(2, "peer-silent");
     c.lab.kill(1);
     c.told(2, "group-waits");
-    wait("both deaths seen", PATIENCE, || (c.lab.node(2).told("peer-silent") == 2).then_some(()));
+    wait("both deaths seen", PATIENCE, || (c.lab.node(2).told("peer-silent") >= 2).then_some(()));
     waits_for(c, 2, &["no majority", "confirm-down n1", "confirm-down n2"]);
     c.lab.node(2).must("hafailover confirm-down n1");
     waits_for(c, 2, &["no majority", "confirm-down n2"]);
@@ -245,16 +250,16 @@ fn three_nodes_in_a_chain(c: &mut Cluster) {
     c.runs_on(0);
     assert_eq!(c.lab.node(1).told("group-claimed"), 0);
     // Between two that hear each other it goes on as ever.
-    c.lab.node(0).must("hafailover move files --to n3");
+    c.moves(0, "files --to n3");
     c.runs_on(2);
     c.lab.net.unblock();
     c.all_well();
-    c.lab.node(2).must("hafailover move files --to n1");
+    c.moves(2, "files --to n1");
     c.runs_on(0);
     assert_eq!(client.stop().owners(), ["n1", "n3", "n1"]);
     c.lab.net.part(0, 1);
     for n in 0..2 {
-        wait("the second cut", PATIENCE, || (c.lab.node(n).told("peer-silent") == 2).then_some(()));
+        wait("the second cut", PATIENCE, || (c.lab.node(n).told("peer-silent") >= 2).then_some(()));
     }
     c.lab.kill(0);
     c.runs_on(1);

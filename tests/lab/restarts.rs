@@ -40,7 +40,7 @@ fn reboot_hands_over_and_returns(c: &mut Cluster) {
     assert_eq!(c.lab.node(0).told("group-started"), 1, "nothing moved back");
     c.runs_on(1);
     // A member of the cluster like before: it can be given the group.
-    c.lab.node(1).must("hafailover move files");
+    c.moves(1, "files");
     c.runs_on(0);
     c.one_owner();
 }
@@ -75,7 +75,8 @@ fn upgrade_of_the_package(c: &mut Cluster) {
 }
 
 fn restart_of_the_daemon_touches_nothing(c: &mut Cluster) {
-    c.start_all(TAKEOVER);
+    // A busy machine needs its time for a new daemon.
+    c.start_all(&format!("deadtime = \"4s\"\n{TAKEOVER}"));
     let client = c.client();
     let before = c.lab.node(0).must(MEMBERS);
     for (round, nodes) in [vec![0], vec![1], vec![0, 1]].into_iter().enumerate() {
@@ -87,10 +88,7 @@ fn restart_of_the_daemon_touches_nothing(c: &mut Cluster) {
             assert!(child.wait().expect("ended").success(), "systemctl restart");
         }
         if nodes.contains(&0) {
-            let adopted = if round == 0 { 1 } else { 2 };
-            wait("the adoption", PATIENCE, || {
-                (c.lab.node(0).told("group-adopted") == adopted).then_some(())
-            });
+            c.told_times(0, "group-adopted", if round == 0 { 1 } else { 2 });
         }
         for n in 0..2 {
             wait("a healthy pair", PATIENCE, || {
@@ -135,7 +133,7 @@ fn restart_of_either_daemon_during_a_move(c: &mut Cluster) {
             (from, to) = (to, from);
         }
     }
-    assert_eq!(c.lab.node(0).told("start-failed") + c.lab.node(1).told("start-failed"), 0);
+    assert_eq!(c.failed_starts(0) + c.failed_starts(1), 0);
     assert_eq!(c.lab.node(0).told("two-owners") + c.lab.node(1).told("two-owners"), 0);
     c.one_owner();
 }
@@ -154,10 +152,12 @@ fn systemd_in_a_takeover(c: &mut Cluster) {
         c.lab.node(lives).must(&format!("systemctl {what}"));
         c.phase(lives, "starting");
         c.lab.node(lives).must(&format!("systemctl {what}"));
-        assert_eq!(c.lab.node(lives).phase("files").as_deref(), Some("starting"), "{what}");
+        // Where systemd was away for too long, the group is stopped and claimed anew by now.
+        assert_ne!(c.lab.node(lives).phase("files").as_deref(), Some("running"), "{what}");
         c.runs_on(lives);
-        assert!(c.evidence(lives).contains("=Silent("), "{}", c.evidence(lives));
-        assert_eq!(c.lab.node(lives).told("group-started"), starts + 1, "{what}");
+        let evidence = c.evidence_of(lives, starts + 1);
+        assert!(evidence.contains("=Silent("), "{evidence}");
+        c.told_times(lives, "group-started", starts + 1);
         c.lab.boot(dies);
         c.start(dies);
         c.all_well();
@@ -200,7 +200,7 @@ fn real_time_is_refused(c: &mut Cluster) {
             assert!(check.code == 2 && check.text.contains(words), "{words:?}: {}", check.text);
         }
     }
-    c.lab.node(0).must("hafailover move files");
+    c.moves(0, "files");
     c.runs_on(1);
     c.lab.kill(1);
     c.runs_on(0);

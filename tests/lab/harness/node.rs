@@ -5,12 +5,19 @@ use super::net::Net;
 use super::{sh, try_sh, wait};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::io::retry_on_intr;
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, SystemTime};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant, SystemTime};
 
+/// How long a command in a node may take: one that hangs is a failure, and not the end of the run.
+pub const COMMAND: Duration = Duration::from_secs(300);
+/// What timeout(1) ends with.
+const TIMED_OUT: i32 = 124;
 /// How long a boot may take on a busy machine.
 const BOOT: Duration = Duration::from_secs(60);
 
@@ -113,11 +120,27 @@ impl Node {
         processes.lines().any(|l| l == self.leader.to_string())
     }
 
-    /// Runs a shell command inside.
+    /// Runs a shell command inside. In a node that is off, which another process may have the
+    /// number of by now, nothing runs.
     pub fn run(&self, command: &str) -> Output {
-        let out = self.command(command).output().expect("nsenter runs");
-        let text = String::from_utf8_lossy(&out.stdout) + String::from_utf8_lossy(&out.stderr);
-        Output { code: out.status.code().unwrap_or(-1), text: text.into_owned() }
+        if !self.is_up() {
+            return Output { code: -1, text: format!("{} is off", self.name) };
+        }
+        let end = Instant::now() + COMMAND;
+        let mut command = self.command(command);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("nsenter runs");
+        let (out, err) = (reading(child.stdout.take()), reading(child.stderr.take()));
+        let ended = ended(&mut child, end);
+        let (out, err) = (read(&out, end), read(&err, end));
+        let text = String::from_utf8_lossy(&out) + String::from_utf8_lossy(&err);
+        match ended {
+            Some(status) => Output { code: status.code().unwrap_or(-1), text: text.into_owned() },
+            None => {
+                let text = format!("{text}did not end within {} s", COMMAND.as_secs());
+                Output { code: TIMED_OUT, text }
+            }
+        }
     }
 
     /// The same, where failing is a failure of the test.
@@ -136,6 +159,7 @@ impl Node {
     }
 
     pub fn write(&self, path: &str, text: &str) {
+        assert!(self.is_up(), "{} is off", self.name);
         let full = PathBuf::from(format!("/proc/{}/root{path}", self.leader));
         std::fs::create_dir_all(full.parent().expect("a parent")).expect("made");
         std::fs::write(full, text).expect("written");
@@ -251,6 +275,47 @@ impl Drop for Node {
     }
 }
 
+/// How a command in a node ended; one that has not by then is killed, out here at least.
+pub fn ended(child: &mut Child, end: Instant) -> Option<ExitStatus> {
+    let pid = Pid::from_child(child);
+    let fd = pidfd_open(pid, PidfdFlags::empty()).expect("a handle of a child");
+    let mut fds = [PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN)];
+    // The end of another command may interrupt it.
+    let mut look = || {
+        let left = end.saturating_duration_since(Instant::now());
+        let left = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
+        poll(&mut fds, Some(&left))
+    };
+    if retry_on_intr(&mut look) == Ok(0) {
+        let _ = child.kill();
+        let _ = child.wait();
+        return None;
+    }
+    Some(child.wait().expect("it has ended"))
+}
+
+/// What comes out of a command, in the background: a full pipe would hold it up.
+fn reading(pipe: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {
+    let mut pipe = pipe.expect("piped");
+    let (sender, pieces) = channel();
+    std::thread::spawn(move || {
+        let mut piece = [0; 1 << 14];
+        while let Ok(length @ 1..) = pipe.read(&mut piece) {
+            let _ = sender.send(piece[..length].to_vec());
+        }
+    });
+    pieces
+}
+
+/// All of it, or what came until then: something that it has started may keep the pipe open.
+fn read(pieces: &Receiver<Vec<u8>>, end: Instant) -> Vec<u8> {
+    let mut all = Vec::new();
+    while let Ok(piece) = pieces.recv_timeout(end.saturating_duration_since(Instant::now())) {
+        all.extend(piece);
+    }
+    all
+}
+
 /// Where PID 1 of a node stops every process for a moment before it kills them, nsenter(1) sees its
 /// child stopped and stops itself, and nobody out here would ever make it go on.
 pub fn let_go_on() {
@@ -289,9 +354,9 @@ pub fn kill_cgroup(cgroup: &Path) {
 
 /// Removes a cgroup once the last process in it has ended; one that never ends stays.
 pub fn remove_cgroup(cgroup: &Path) {
-    let end = std::time::Instant::now() + BOOT;
+    let end = Instant::now() + BOOT;
     // What dies of SIGKILL tells nobody but its parent, which need not be this process.
-    while cgroup.exists() && std::time::Instant::now() < end {
+    while cgroup.exists() && Instant::now() < end {
         let _ = try_sh(&format!("find {} -depth -type d -exec rmdir {{}} +", cgroup.display()));
         std::thread::sleep(Duration::from_millis(10));
     }

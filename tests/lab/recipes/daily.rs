@@ -79,10 +79,10 @@ pub fn mail(c: &mut Cluster) {
         });
     }
     // No server: refused, and forgotten.
-    c.lab.node(0).must("hafailover move files");
+    c.moves(0, "files");
     c.runs_on(1);
     let mails = sink(listen(&c.lab.net.client(), "192.168.0.50:25"));
-    c.lab.node(0).must("hafailover move files");
+    c.moves(0, "files");
     c.runs_on(0);
     let mut wanted = vec!["n2: files is released to n1", "n1: files is started"];
     while !wanted.is_empty() {
@@ -139,7 +139,7 @@ pub fn init_script(c: &mut Cluster) {
     let runs = |c: &Cluster, n: usize| c.lab.node(n).run("pgrep -f 'legacyd$'").code == 0;
     c.runs_on(0);
     assert!(runs(c, 0) && !runs(c, 1));
-    c.lab.node(0).must("hafailover move files");
+    c.moves(0, "files");
     c.runs_on(1);
     assert!(runs(c, 1) && !runs(c, 0));
     c.one_owner();
@@ -158,7 +158,7 @@ pub fn heartbeat_by_hand(c: &mut Cluster) {
     c.lab.node(0).must("hafailover standby && hafailover online");
     c.runs_on(1);
     // hb_takeover, asked on the node that shall have it.
-    let said = c.lab.node(0).must("hafailover move files");
+    let said = c.moves(0, "files");
     assert!(said.contains("files runs on n1"), "{said}");
     c.runs_on(0);
     // heartbeat restart, which moved everything.

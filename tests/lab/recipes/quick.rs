@@ -109,7 +109,7 @@ fn try_it(c: &mut Cluster) {
     wait("a healthy pair", PATIENCE, || {
         (c.lab.node(0).run("hafailover status").code == 0).then_some(())
     });
-    c.lab.node(0).must("hafailover move files");
+    c.moves(0, "files");
     on(c, 1);
     c.lab.kill(1);
     on(c, 0);

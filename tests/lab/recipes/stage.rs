@@ -91,7 +91,7 @@ pub fn runs_on(c: &Cluster, group: &str, n: usize) {
 
 /// Moves a group and waits for the result, as its user does.
 pub fn moved(c: &Cluster, group: &str, to: usize) {
-    c.lab.node(1 - to).must(&format!("hafailover move {group}"));
+    c.moves(1 - to, group);
     runs_on(c, group, to);
 }
 

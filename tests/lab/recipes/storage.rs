@@ -57,7 +57,7 @@ pub fn drbd(c: &mut Cluster) {
     c.lab.node(1).must("rm /stamps/r0");
     runs_on(c, "files", 1);
     assert_eq!(primary(c), "n2");
-    assert_eq!(c.lab.node(1).told("start-failed"), 0);
+    assert_eq!(c.failed_starts(1), 0);
 }
 
 /// A real volume group, whose owner is changed; it has no logical volume, as those need device
