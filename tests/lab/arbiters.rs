@@ -31,7 +31,7 @@ impl Arbiter for Witness {
     const SETTINGS: &str = "kind = \"witness\"\n[arbiter.witness]\naddress = \"192.168.0.50\"\n";
 
     fn begin(c: &Cluster) -> Witness {
-        let dir = tempfile::tempdir().expect("a directory");
+        let dir = tempfile::tempdir_in(c.lab.dir()).expect("a directory");
         let at = dir.path().display();
         let keys = c.lab.node(0).must("cat /etc/hafailover/keys");
         std::fs::write(dir.path().join("keys"), keys).expect("written");
@@ -84,7 +84,7 @@ impl Arbiter for Etcds {
         for n in 1..=3 {
             try_sh(&format!("ip -n {space} addr add 192.168.0.5{n}/24 dev eth0"));
         }
-        let dir = tempfile::tempdir().expect("a directory");
+        let dir = tempfile::tempdir_in(c.lab.dir()).expect("a directory");
         let mut etcds = Etcds { members: [None, None, None], dir, space };
         etcds.back();
         etcds

@@ -6,6 +6,7 @@ use crate::cluster::{AGENT, Cluster, DEADTIME, KEEPALIVE, PATIENCE, TAKEOVER, TA
 use crate::harness::net::Lan;
 use crate::harness::wait;
 use crate::stories::Story;
+use std::time::Duration;
 
 pub const ALL: &[(&str, Story)] = &[
     ("claim_before_the_first_member_is_active", claim_before_the_first_member_is_active),
@@ -78,7 +79,10 @@ fn heal(c: &Cluster) {
 fn frozen_between_its_claim_and_its_start(c: &mut Cluster) {
     let requires = "Requires=hafailover-ip@192.168.0.100-24.service srv.mount agent.service";
     let other = "Requires=srv.mount agent.service hafailover-ip@192.168.0.100-24.service";
-    c.configure_with(TAKEOVER, &TARGET.replace(requires, other), AGENT);
+    // Long enough between the two for a busy machine to freeze it there.
+    let (keepalive, deadtime) = (Duration::from_millis(500), Duration::from_millis(2500));
+    let timing = format!("keepalive = \"500ms\"\ndeadtime = \"2500ms\"\n{TAKEOVER}");
+    c.configure_with(&timing, &TARGET.replace(requires, other), AGENT);
     (0..2).for_each(|n| c.start(n));
     c.runs_on(0);
     c.all_well();
@@ -86,11 +90,11 @@ fn frozen_between_its_claim_and_its_start(c: &mut Cluster) {
     let claim = c.lab.node(1).watch("/var/lib/hafailover/state");
     part(c);
     claim.wait();
-    std::thread::sleep(KEEPALIVE / 2);
+    std::thread::sleep(keepalive / 2);
     c.lab.node(1).freeze();
     assert_ne!(c.lab.node(1).run("mountpoint -q /srv").code, 0, "frozen too late");
     heal(c);
-    std::thread::sleep(DEADTIME * 3 / 2);
+    std::thread::sleep(deadtime * 3 / 2);
     c.lab.node(1).thaw();
     c.told(1, "stalled");
     c.told(1, "group-claimed");
@@ -130,10 +134,11 @@ fn frozen_between_its_token_and_its_start(c: &mut Cluster) {
 
 /// The line keeps what n1 said last, and gives it when n1 is long dead: nobody believes it alive.
 fn late_serial_frames_after_a_takeover(c: &mut Cluster) {
-    c.start_all(TAKEOVER);
+    // A busy machine takes its time to freeze n1, and the line must not count as lost before.
+    c.start_all(&format!("deadtime = \"4s\"\n{TAKEOVER}"));
     c.all_well();
     c.lab.line.stall();
-    // A few heartbeats; less than deadtime, or the line would count as lost before.
+    // A few heartbeats, which it keeps.
     std::thread::sleep(KEEPALIVE * 2);
     c.lab.kill(0);
     c.runs_on(1);

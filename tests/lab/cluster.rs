@@ -61,7 +61,7 @@ pub fn config_of(nodes: usize, links: [&str; 2], more: &str) -> String {
 }
 
 /// What a node says that could not ask its systemd within half a deadtime, as PID 1 was away or the
-/// machine busy: nothing was started, the group goes back, and evidence is gathered anew.
+/// machine busy: it starts nothing more, the group goes back, and evidence is gathered anew.
 const TOO_OLD: &str = "evidence was too old";
 
 pub const TAKEOVER: &str = "[safety]\nsilence = \"takeover\"\n";
@@ -195,6 +195,14 @@ impl Cluster {
         let node = self.lab.node(n);
         wait(&format!("{what} in {}'s journal", node.name), PATIENCE, || {
             (node.told(what) > 0).then_some(())
+        });
+    }
+
+    /// Waits until a node has told a kind once more than it had before something was done.
+    pub fn told_more(&self, n: usize, what: &str, before: usize) {
+        let node = self.lab.node(n);
+        wait(&format!("more than {before} {what} in {}'s journal", node.name), PATIENCE, || {
+            (node.told(what) > before).then_some(())
         });
     }
 

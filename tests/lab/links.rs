@@ -46,15 +46,17 @@ fn links_of(c: &mut Cluster, links: [&str; 2]) {
     }
     c.runs_on(0);
     c.all_well();
-    for (nth, lan) in [Lan::Heartbeat, Lan::Lan].into_iter().enumerate() {
+    let counts = |what: &str| [0, 1].map(|n| c.lab.node(n).told(what));
+    for lan in [Lan::Heartbeat, Lan::Lan] {
+        let (lost, back) = (counts("redundancy-lost"), counts("redundancy-back"));
         // In the switch: the node's carrier stays, which its address needs.
         c.lab.net.block(1, lan);
-        for n in 0..2 {
-            c.told_times(n, "redundancy-lost", nth + 1);
+        for (n, before) in lost.into_iter().enumerate() {
+            c.told_more(n, "redundancy-lost", before);
         }
         c.lab.net.unblock();
-        for n in 0..2 {
-            c.told_times(n, "redundancy-back", nth + 1);
+        for (n, before) in back.into_iter().enumerate() {
+            c.told_more(n, "redundancy-back", before);
         }
         c.all_well();
     }

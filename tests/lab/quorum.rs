@@ -17,9 +17,9 @@ pub const OF_THREE: &[(&str, Story)] = &[
 const STOP: &str = "[safety]\nsilence = \"takeover\"\nquorum-lost = \"stop\"\n";
 
 /// The group runs on n1, and all hear each other.
-fn start(c: &mut Cluster, more: &str, agent: &str) {
+fn start(c: &mut Cluster, timing: &str, more: &str, agent: &str) {
     let target = TARGET.replace("Nodes=n1 n2\n", &format!("Nodes=n1 n2 n3\n{more}"));
-    c.configure_with(STOP, &target, agent);
+    c.configure_with(&format!("{timing}{STOP}"), &target, agent);
     (0..3).for_each(|n| c.start(n));
     c.runs_on(0);
     c.all_well();
@@ -28,12 +28,14 @@ fn start(c: &mut Cluster, more: &str, agent: &str) {
 /// From then on n1 hears nobody, nor does anybody hear it; in nanoseconds.
 fn cut_off(c: &Cluster) -> u64 {
     c.lab.net.part(0, 1);
+    // Nobody waits from before this moment on: n3 still hears n1, and promises nothing.
+    let cut = clock::now().0;
     c.lab.net.part(0, 2);
-    clock::now().0
+    cut
 }
 
 /// n2 has it, and n1 wrote to the shared disk for the last time before n2 did for the first.
-fn taken_over(c: &Cluster, cut: u64, story: &str) {
+fn taken_over(c: &Cluster, cut: u64, [keepalive, deadtime]: [Duration; 2], story: &str) {
     c.runs_on(1);
     writes(c, 1);
     let stamps = c.lab.stamps();
@@ -43,7 +45,7 @@ fn taken_over(c: &Cluster, cut: u64, story: &str) {
     println!("  {story}: n1 wrote for {:?}, n2 from {:?} on", after(last), after(first));
     assert!(last < first, "n1 still wrote {:?} after n2 had begun", after(last) - after(first));
     // What n1 said last was on its way for up to a keepalive when it was cut off.
-    let least = DEADTIME + KEEPALIVE * 3 + STOP_BUDGET;
+    let least = deadtime + keepalive * 3 + STOP_BUDGET;
     assert!(after(first) > least, "n2 did not wait for the stop of a minority");
     let evidence = c.evidence(1);
     assert!(evidence.contains("n1=Silent(") && evidence.contains("n3=Promise"), "{evidence}");
@@ -52,12 +54,12 @@ fn taken_over(c: &Cluster, cut: u64, story: &str) {
 }
 
 fn minority_stops_before_a_majority_starts(c: &mut Cluster) {
-    start(c, "", AGENT);
+    start(c, "", "", AGENT);
     let client = c.client();
     let cut = cut_off(c);
     c.told(0, "quorum-lost");
     c.phase(0, "stopped");
-    taken_over(c, cut, "the owner is cut off");
+    taken_over(c, cut, [KEEPALIVE, DEADTIME], "the owner is cut off");
     let seen = client.stop();
     println!("  client saw {:?}", seen.outage());
     assert_eq!(seen.owners(), ["n1", "n2"]);
@@ -74,22 +76,25 @@ fn minority_stops_before_a_majority_starts(c: &mut Cluster) {
 
 /// The next daemon has heard nobody yet, and does not wait for a whole deadtime.
 fn minority_whose_daemon_is_killed(c: &mut Cluster) {
-    start(c, "", AGENT);
+    start(c, "", "", AGENT);
     let cut = cut_off(c);
     c.lab.node(0).must("systemctl kill -s KILL hafailover");
     c.told(0, "quorum-lost");
     c.phase(0, "stopped");
     assert_eq!(c.lab.node(0).told("group-adopted"), 1, "by the next daemon");
-    taken_over(c, cut, "cut off, and its daemon killed");
+    taken_over(c, cut, [KEEPALIVE, DEADTIME], "cut off, and its daemon killed");
 }
 
 /// Its service goes on writing whatever it is told; the machine is gone before n2 starts.
 fn minority_whose_stop_hangs_resets_itself(c: &mut Cluster) {
     let deaf = format!("{AGENT}KillSignal=SIGWINCH\nTimeoutStopSec=60\n");
-    start(c, "StopFailure=fence-self\n", &deaf);
+    // What n2 waits beyond the stop are four keepalives: a busy machine needs them to reset itself.
+    let timing = "keepalive = \"500ms\"\ndeadtime = \"2500ms\"\n";
+    start(c, timing, "StopFailure=fence-self\n", &deaf);
     let cut = cut_off(c);
     wait("the reset", PATIENCE, || (!c.lab.node(0).is_up()).then_some(()));
     // In this lab the addresses of a machine outlive its reset: take them off as well.
     c.lab.kill(0);
-    taken_over(c, cut, "its stop hangs, and the machine resets itself");
+    let timing = [500, 2500].map(Duration::from_millis);
+    taken_over(c, cut, timing, "its stop hangs, and the machine resets itself");
 }

@@ -3,7 +3,7 @@
 
 use crate::cluster::{Cluster, PATIENCE};
 use crate::harness::net::{Lan, Net};
-use crate::harness::{client, left_of, sh, sweep, wait};
+use crate::harness::{Broom, client, left_of, sh, wait};
 use crate::stories::Story;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -197,13 +197,15 @@ fn leaves_nothing_behind(_: &mut Cluster) {
         command.args(["--hold", end]).stderr(Stdio::null());
         let mut other = started(command);
         let pid = other.id().to_string();
+        // Else another lab that is built just now sweeps it away unseen.
+        let broom = (end == "KILL").then(Broom::take);
         if end != "panic" {
             sh(&format!("kill -{end} {pid}"));
         }
         let _ = other.wait();
-        if end == "KILL" {
+        if let Some(broom) = broom {
             assert_ne!(left_of(&pid), "", "there was a lab");
-            sweep();
+            broom.sweep();
         }
         assert_eq!(left_of(&pid), "", "left after {end}");
     }

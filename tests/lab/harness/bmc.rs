@@ -84,7 +84,9 @@ impl Bmc {
         let log = std::fs::File::create(self.dir.join("log")).expect("a file");
         // Not by ip netns exec, which hides the cgroups.
         let mut command = Command::new("nsenter");
-        command.arg(format!("--net=/run/netns/{}", self.switch)).arg("ipmi_sim");
+        command.arg(format!("--net=/run/netns/{}", self.switch));
+        // It ends with this program, however that ends.
+        command.args(["setpriv", "--pdeathsig", "KILL", "ipmi_sim"]);
         command.args(["-n", "-c", &format!("{dir}/lan.conf"), "-f", &format!("{dir}/commands")]);
         command.args(["-s", &format!("{dir}/state")]).stdin(Stdio::null());
         command.stdout(log.try_clone().expect("a file")).stderr(log);

@@ -12,8 +12,11 @@ pub mod serial;
 pub mod wire;
 
 use node::Node;
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::retry_on_intr;
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -118,6 +121,11 @@ impl Lab {
         &self.nodes[n]
     }
 
+    /// Goes with the lab, and is in memory: no disk makes anybody wait.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// The node whose group service answers at the address, asked from the client.
     pub fn who_answers(&self) -> Option<String> {
         client::ask(&self.net.client())
@@ -140,7 +148,7 @@ fn null() -> std::process::Stdio {
     std::process::Stdio::null()
 }
 
-fn make_disk(dir: &std::path::Path) -> String {
+fn make_disk(dir: &Path) -> String {
     let file = dir.join("disk");
     sh(&format!("truncate -s 256M {0} && mkfs.ext4 -q -F {0}", file.display()));
     sh(&format!("losetup -f --show {}", file.display())).trim().to_string()
@@ -148,8 +156,24 @@ fn make_disk(dir: &std::path::Path) -> String {
 
 /// Removes what a lab of a process that is gone has left behind.
 pub fn sweep() {
-    let alive = |pid: &str| std::path::Path::new("/proc").join(pid).exists();
-    numbers().iter().filter(|pid| !alive(pid)).for_each(|pid| remove(pid));
+    Broom::take().sweep();
+}
+
+/// Whoever has it is the only one on this machine that sweeps.
+pub struct Broom(#[expect(dead_code, reason = "closed with it, which gives it back")] File);
+
+impl Broom {
+    pub fn take() -> Broom {
+        let file = File::create("/tmp/hafailover-lab.lock").expect("a file for a lock");
+        let locked = retry_on_intr(|| flock(&file, FlockOperation::LockExclusive));
+        locked.expect("locked");
+        Broom(file)
+    }
+
+    pub fn sweep(&self) {
+        let alive = |pid: &str| Path::new("/proc").join(pid).exists();
+        numbers().iter().filter(|pid| !alive(pid)).for_each(|pid| remove(pid));
+    }
 }
 
 /// What there is of the lab of a process, for people; empty if nothing.
@@ -157,7 +181,7 @@ pub fn left_of(pid: &str) -> String {
     let (tmp, netns) = (format!("hafailover-lab-{pid}"), format!("^hl{pid}-"));
     try_sh(&format!(
         "ls -d /tmp/{tmp} {}/{tmp}-* 2>/dev/null; ip netns list | grep {netns}; \
-         losetup -a | grep /{tmp}/; grep /{tmp} /proc/mounts",
+         losetup -a | grep /{tmp}/; grep '/{tmp}[ /]' /proc/mounts",
         node::cgroup_root().display()
     ))
 }

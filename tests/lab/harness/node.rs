@@ -7,7 +7,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify;
 use rustix::io::retry_on_intr;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -300,8 +300,12 @@ fn reading(pipe: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {
     let (sender, pieces) = channel();
     std::thread::spawn(move || {
         let mut piece = [0; 1 << 14];
-        while let Ok(length @ 1..) = pipe.read(&mut piece) {
-            let _ = sender.send(piece[..length].to_vec());
+        loop {
+            let _ = match pipe.read(&mut piece) {
+                Ok(length @ 1..) => sender.send(piece[..length].to_vec()),
+                Err(e) if e.kind() == ErrorKind::Interrupted => continue,
+                Ok(0) | Err(_) => break,
+            };
         }
     });
     pieces

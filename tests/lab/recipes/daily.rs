@@ -121,7 +121,7 @@ fn sink(streams: Receiver<TcpStream>) -> Receiver<String> {
 
 const LEGACY: &str = "#!/bin/sh\n### BEGIN INIT INFO\n# Provides: legacy\n# Required-Start:\n\
     # Required-Stop:\n# Default-Start:\n# Default-Stop:\n# Short-Description: Of that time\n\
-    ### END INIT INFO\ncase $1 in\nstart) setsid sh -c 'trap \"sleep 0.3; exit\" TERM; \
+    ### END INIT INFO\ncase $1 in\nstart) setsid sh -c 'trap \"sleep 0.1; exit\" TERM; \
     while :; do sleep 0.1; done' legacyd >/dev/null 2>&1 &;;\nstop) pkill -f 'legacyd$';;\nesac\n";
 
 /// A resource that is an init script only: systemd makes a unit of it. As many do, it sends the
@@ -162,11 +162,12 @@ pub fn heartbeat_by_hand(c: &mut Cluster) {
     assert!(said.contains("files runs on n1"), "{said}");
     c.runs_on(0);
     // heartbeat restart, which moved everything.
+    let starts = c.lab.node(1).told("group-started");
     c.lab.node(0).must("systemctl restart hafailover && systemctl reload hafailover");
     wait("a healthy pair", PATIENCE, || {
         (c.lab.node(0).run("hafailover status").code == 0).then_some(())
     });
-    assert_eq!(c.lab.node(1).told("group-started"), 1, "a restart moved the group");
+    assert_eq!(c.lab.node(1).told("group-started"), starts, "a restart moved the group");
     // cl_status listnodes, nodestatus, listhblinks, hblinkstatus, rscstatus.
     let status = c.lab.node(1).must("hafailover status");
     for words in ["n1", "eth1", "/dev/ttyS0", "files", "on n1"] {
