@@ -92,6 +92,7 @@ fn owner_thaws(c: &mut Cluster) {
     println!("  thawed while it was fenced: n{} has the group", owner + 1);
     one_wrote(c, owner, "frozen and thawed in the fence");
     if owner == 1 {
+        assert_eq!(c.evidence(1), "n1=Fenced");
         ends(c, 0);
         returns(c, 0, 1);
     }
