@@ -75,6 +75,29 @@ fn an_etcd_that_anybody_may_write_to_is_told_of() {
     assert!(!safe.contains("warning: arbiter"), "{safe}");
 }
 
+/// Goal: so many groups that losing the arbiter alone would stop them are refused.
+#[test]
+fn groups_that_are_vouched_for_too_seldom_are_refused() {
+    let root = machine();
+    let arbiter = "[arbiter]\nkind = \"witness\"\nlease = \"6s\"\n[arbiter.witness]\n\
+                   address = \"192.0.2.1\"\n";
+    root.file("etc/hafailover/hafailover.toml", &format!("{GOOD}{SILENCE}{arbiter}"));
+    let budget = "[X-Hafailover]\nStopBudget=3s\n";
+    let more = |groups: std::ops::RangeInclusive<usize>| {
+        for n in groups {
+            let text = format!("[Unit]\nRequires=m{n}.service\n{budget}");
+            root.write(&format!("g{n}.target"), &text);
+            root.link("hafailover-groups.target.wants", &format!("g{n}.target"));
+            root.write(&format!("m{n}.service"), SERVICE);
+        }
+        check(&root).1
+    };
+    assert!(!more(2..=16).contains("vouched for once"), "{}", check(&root).1);
+    let said = more(17..=64);
+    assert!(said.contains("each of 64 groups is vouched for once in 1600ms"), "{said}");
+    assert!(said.contains("lease 6s - StopBudget 3s"), "{said}");
+}
+
 /// Goal: a line is weighed against the frames of the groups that are enabled, not of one.
 #[test]
 fn a_line_that_cannot_carry_the_groups_is_refused() {

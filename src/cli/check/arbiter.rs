@@ -3,8 +3,11 @@
 
 use super::Findings;
 use crate::config::arbiter::{self, Back};
+use crate::config::load;
 use crate::config::settings::Settings;
+use crate::config::target::{self, Target};
 use crate::core::LeaseVerb;
+use crate::core::heartbeat::PAGE_GROUPS;
 use crate::core::name::{Epoch, GroupName};
 use crate::io::arbiter::Question;
 use crate::io::arbiter::etcd::{ANOTHER, Etcd};
@@ -27,6 +30,30 @@ pub fn look(root: &Path, settings: &Settings, findings: &mut Findings) {
             }
         }
         Some(Back::Witness(_)) | None => {}
+    }
+}
+
+/// Whether each group is vouched for often enough: a heartbeat has vouchers for eight.
+pub fn vouchers(settings: &Settings, targets: &[Target], findings: &mut Findings) {
+    let Some(arbiter) = &settings.arbiter else { return };
+    let groups = targets.iter().filter_map(|t| target::settle(t, settings).ok());
+    let Some(longest) = groups.map(|g| g.policy.stop_budget).max() else { return };
+    let (keepalive, lease) = (settings.timing.keepalive, arbiter.times.lease);
+    let round = keepalive * targets.len().div_ceil(PAGE_GROUPS) as u32;
+    let left = lease.saturating_sub(longest);
+    // One may be lost.
+    if round * 2 >= left {
+        let show = load::show;
+        findings.error(format!(
+            "arbiter: each of {} groups is vouched for once in {} ({PAGE_GROUPS} in a heartbeat, \
+             keepalive {}), which twice is not less than lease {} - StopBudget {}: losing the \
+             arbiter alone would stop groups: a longer lease or a shorter keepalive",
+            targets.len(),
+            show(round),
+            show(keepalive),
+            show(lease),
+            show(longest)
+        ));
     }
 }
 

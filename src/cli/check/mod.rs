@@ -138,6 +138,7 @@ fn look(root: &Path, host: &str, findings: &mut Findings) {
     if live::is_here(root, &settings) {
         disk::look(&settings, &found.targets, view.as_ref().map(|(view, _)| view), findings);
     }
+    arbiter::vouchers(&settings, &found.targets, findings);
     for target in &found.targets {
         units::look(root, target, findings);
         let parts = live::parts(root, order::parts(root, target));
