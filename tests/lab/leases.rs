@@ -86,6 +86,12 @@ fn lost_and_back<A: Arbiter>(c: &mut Cluster) {
     let members = c.lab.node(0).must(MEMBERS);
     arbiter.lose();
     c.told(0, "arbiter-lost");
+    let status = c.lab.node(0).run("hafailover status");
+    assert!(
+        status.code == 4 && status.text.contains("the arbiter does not answer"),
+        "{}",
+        status.text
+    );
     runs_for(c, LEASE * 2);
     arbiter.back();
     c.told(0, "arbiter-back");
