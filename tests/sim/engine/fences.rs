@@ -113,7 +113,9 @@ impl World {
         let deadtime = self.options.deadtime();
         let contact = &self.rules.contact[n][m];
         let near = contact.near.map(|at| lived.saturating_sub(at));
-        if let Some(near) = near.filter(|near| *near < deadtime * 17 / 20) {
+        // A stall in which the loop only waits for its timer cannot be noticed.
+        let least = (deadtime * 17 / 20).min(deadtime - self.options.keepalive() * 5 / 4);
+        if let Some(near) = near.filter(|near| *near < least) {
             let words = format!("fences n{}, heard {} ms ago", m + 1, near / MS);
             return self.broken("NoStaleAct", n, &words);
         }
