@@ -28,7 +28,7 @@ pub struct Peer {
     /// When the accepted life itself was heard.
     spoke: Option<Lived>,
     /// Another life that hears us; refused as long as the accepted one speaks.
-    rival: Option<Rival>,
+    pub(super) rival: Option<Rival>,
     /// The newest stamp of the accepted session, to be echoed.
     newest: Option<Stamp>,
     /// The newest heartbeat was late: it was sent longer than `deadtime` ago, as far as it shows.
@@ -66,10 +66,10 @@ struct Stamp {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Rival {
+pub(super) struct Rival {
     session: Session,
     since: Instant,
-    last: Instant,
+    pub(super) last: Instant,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]

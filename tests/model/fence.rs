@@ -5,7 +5,7 @@ use crate::canon::mix;
 use crate::situations::{Situation, reach};
 use crate::step::Step;
 use crate::watch::{Broken, pair};
-use crate::world::{MS, What};
+use crate::world::{MS, What, session};
 use hafailover::core::Event;
 use hafailover::core::name::NodeId;
 use std::sync::Arc;
@@ -57,7 +57,11 @@ impl Step<'_> {
         let lives = state.nodes[of].core.is_some() && !state.nodes[of].frozen;
         let apart = ghost.parted & pair(n, of) != 0;
         let absent = ghost.absent & (1 << of | 1 << n) != 0;
-        if lives && !apart && !absent && state.joined(n, of, links) {
+        // A daemon that has only just begun has not been heard yet.
+        let core = state.nodes[n].core.as_ref();
+        let heard = core.and_then(|core| core.session_of(NodeId(of as u8)));
+        let known = heard == Some(session(of, state.nodes[of].life));
+        if lives && known && !apart && !absent && state.joined(n, of, links) {
             let words = format!("n{} fences n{}, which it could hear", n + 1, of + 1);
             self.broken.push(Broken::new("NoStaleAct", words));
         }

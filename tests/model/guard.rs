@@ -2,9 +2,9 @@
 //! fails.
 
 use crate::step::Step;
-use crate::world::{MS, What};
+use crate::world::{MS, What, session};
 use hafailover::core::heartbeat::Heartbeat;
-use hafailover::core::name::{BootId, Session};
+use hafailover::core::name::BootId;
 use hafailover::core::policy::OnLost;
 use hafailover::core::time::{Duration, Instant};
 use hafailover::core::{Guard, Lost};
@@ -40,7 +40,7 @@ impl Step<'_> {
         let ends =
             leased.unwrap_or(Instant(u64::MAX)).min(Instant(now) + Duration::from_nanos(BOUND));
         let lost = Lost {
-            session: Session(100 * (n as u64 + 1) + u64::from(node.life)),
+            session: session(n, node.life),
             boot: BootId(node.boot.into()),
             ends,
             groups: self.cluster.names.iter().cloned().collect(),

@@ -5,10 +5,10 @@ use crate::canon::{Origin, SEED, canon, mix};
 use crate::situations::{self, Situation};
 use crate::watch::Broken;
 use crate::world::{
-    Cluster, DISK, HANDS, Item, LOOK, MS, START, STOP, State, Units, WIRE, What, Work, way,
+    Cluster, DISK, HANDS, Item, LOOK, MS, START, STOP, State, Units, WIRE, What, Work, session, way,
 };
 use hafailover::core::heartbeat::Heartbeat;
-use hafailover::core::name::{BootId, GroupName, LinkId, Session};
+use hafailover::core::name::{BootId, GroupName, LinkId};
 use hafailover::core::time::Instant;
 use hafailover::core::{
     Action, Boot, Core, Event, Member, MemberState, Observation, Reply, StartError, StopError,
@@ -259,7 +259,7 @@ impl<'a> Step<'a> {
         node.writing = None;
         node.jobs = 0;
         node.going = None;
-        let session = Session(100 * (n as u64 + 1) + u64::from(node.life));
+        let session = session(n, node.life);
         let boot = Boot { session, boot: BootId(node.boot.into()), record: node.disk.clone() };
         let mut policy = self.cluster.policies[n].clone();
         if node.disabled {

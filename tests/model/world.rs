@@ -6,7 +6,7 @@ use crate::lease::Arbiter;
 use crate::watch::Ghost;
 use hafailover::core::grant::Ask;
 use hafailover::core::heartbeat::Heartbeat;
-use hafailover::core::name::{Epoch, GroupName};
+use hafailover::core::name::{Epoch, GroupName, Session};
 use hafailover::core::policy::Policy;
 use hafailover::core::record::Record;
 use hafailover::core::time::Instant;
@@ -269,4 +269,9 @@ impl Node {
         let small = u64::from(self.life) << 32 | u64::from(self.boot) << 8;
         self.number = mix(hash, small | u64::from(self.frozen) | u64::from(self.disabled) << 1);
     }
+}
+
+/// Of a daemon's or a guard's life.
+pub fn session(n: usize, life: u16) -> Session {
+    Session(100 * (n as u64 + 1) + u64::from(life))
 }
