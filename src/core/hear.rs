@@ -21,7 +21,7 @@ impl Core {
             self.beat.now = true;
         }
         if let Some(rival) = peer.rival.as_mut().filter(|_| news.refused) {
-            // What was said before has a lower stamp than its last, also while our clock stood still.
+            // All that we had said has a lower stamp, also where our clock stood still.
             rival.last = rival.last.max(self.beat.stamp);
         }
         if news.challenge || news.refused || news.stale {
