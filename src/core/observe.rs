@@ -51,12 +51,6 @@ impl Core {
             // Without a note it was started by settings without an arbiter: the peers, who have
             // them too, wait longer than one lease.
             let until = lasts.unwrap_or(now + times.lease);
-            // In maintenance it may have run on without a daemon, and nobody else took it: there is
-            // time to ask. In its end as well.
-            let until = match self.world(now).says_maintenance(name) {
-                true => until.max(now + times.lease),
-                false => until,
-            };
             self.groups.get_mut(name).expect("looked at above").lease.keep(epoch, until);
         }
         let record = self.store.record.groups.entry(name.clone()).or_default();

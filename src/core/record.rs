@@ -23,6 +23,9 @@ pub struct Record {
     /// strays.
     #[serde(default)]
     pub lasting: BTreeMap<GroupName, BTreeSet<NodeId>>,
+    /// Groups of ours in a maintenance that every peer had heard of at the last look.
+    #[serde(default)]
+    pub sheltered: BTreeSet<GroupName>,
     /// How long somebody may live on what this node vouched for, by the settings of then.
     #[serde(default)]
     pub waits: Duration,

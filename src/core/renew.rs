@@ -58,15 +58,24 @@ impl Core {
     }
 
     /// The maintenance ends, or a peer no longer says it: from now on a lease counts again, and
-    /// there is one to get it in. No peer takes over before it has heard us say so.
+    /// there is one to get it in. No peer takes over before it has heard us say so. A daemon that
+    /// adopts the group has not heard the peers yet: it goes by what the last one knew, on disk.
     fn end_care(&mut self, now: Instant, name: &GroupName, times: &LeaseTimes) {
         let world = self.world(now);
         let (says, cared) = (world.says_maintenance(name), world.is_cared_for(name));
         let group = self.group_mut(name);
         group.lease.cared.take_if(|_| !says);
-        let before = std::mem::replace(&mut group.lease.sheltered, cared);
-        if let Some(epoch) = group.own.filter(|_| before && !cared) {
-            group.lease.keep(epoch, now + times.lease);
+        if group.phase() == Phase::Unknown {
+            return;
+        }
+        let own = group.own;
+        let sheltered = &mut self.store.record.sheltered;
+        if own.is_some() && cared {
+            sheltered.insert(name.clone());
+        } else if sheltered.remove(name)
+            && let Some(epoch) = own
+        {
+            self.group_mut(name).lease.keep(epoch, now + times.lease);
         }
     }
 

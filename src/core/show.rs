@@ -104,7 +104,8 @@ impl Core {
         }
         if let Some(why) = &self.arbiter.lost {
             words.push(format!(
-                "the arbiter does not answer ({why}): the loss of a peer as well stops what runs"
+                "the arbiter does not answer ({why}): the loss of a peer as well stops what runs: \
+                 mend it, or its address in [arbiter]; explain GROUP shows the time that is left"
             ));
         }
         if let Some((why, _)) = &self.store.failed {
