@@ -2,8 +2,8 @@
 
 use crate::core::record::Record;
 use crate::daemon::setup;
-use crate::io::store::{Owner, Store};
-use std::path::PathBuf;
+use crate::io::store::{self, Owner, Store};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Create the state file of a new cluster.
@@ -36,7 +36,7 @@ fn create(config: &std::path::Path) -> Result<String, String> {
     let path = settings.state.clone();
     let name = &settings.nodes[usize::from(settings.me.0)].name;
     let owner = Owner::here(&settings.cluster, name);
-    let (mut store, found) = Store::open(&path, owner)?;
+    let (mut store, found) = Store::open(&path, owner, Path::new(store::MARK))?;
     // A daemon that has never heard its peers has written down just that.
     let record = found.unwrap_or_default();
     if record.known {

@@ -27,7 +27,7 @@ use crate::io::keep::Keeper;
 use crate::io::log::Log;
 use crate::io::net::carrier;
 use crate::io::notify::{Notify, Pulse};
-use crate::io::store::{Owner, Store};
+use crate::io::store::{self, Owner, Store};
 use crate::io::systemd::Systemd;
 use crate::io::{Input, ReplySender, clock, rt, token};
 use crate::wire::Codec;
@@ -69,7 +69,8 @@ pub fn run(config: &Path) -> Result<(), Failure> {
     let failed = |e: std::io::Error| Failure::Failed(e.to_string());
     let settings = &setup.settings;
     let owner = Owner::here(&settings.cluster, &settings.nodes[usize::from(settings.me.0)].name);
-    let (store, record) = Store::open(&settings.state, owner).map_err(Failure::Failed)?;
+    let mark = Path::new(store::MARK);
+    let (store, record) = Store::open(&settings.state, owner, mark).map_err(Failure::Failed)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let local = tokio::task::LocalSet::new();
     let serve = Daemon::start(config.into(), setup, store, record);

@@ -19,6 +19,8 @@ use std::sync::mpsc;
 const SLOT: u64 = 256 * 1024;
 const HEAD: usize = 52;
 const MAGIC: &[u8; 8] = b"HAFOST01";
+/// The serial and path of what was last written since the machine booted.
+pub const MARK: &str = "/run/hafailover/state";
 /// Writes that may wait; the core has one under way at a time.
 const QUEUE: usize = 8;
 
@@ -41,6 +43,7 @@ struct Slot {
 #[derive(Debug)]
 pub struct Store {
     path: PathBuf,
+    mark: PathBuf,
     owner: Owner,
     file: Option<File>,
     serial: u64,
@@ -58,16 +61,19 @@ impl Owner {
 }
 
 impl Store {
-    /// The newest good record; `None`: there is no file. A damaged file, or somebody else's, is an
-    /// error that says what to do, never an empty state.
-    pub fn open(path: &Path, owner: Owner) -> Result<(Store, Option<Record>), String> {
+    /// The newest good record; `None`: there is no file. A damaged file, somebody else's, or one
+    /// older than `mark` (see [`MARK`]) is an error that says what to do, never an empty state.
+    pub fn open(path: &Path, owner: Owner, mark: &Path) -> Result<(Store, Option<Record>), String> {
         let at = |e: io::Error| format!("{}: {e}", path.display());
         let lock = lock(path)?;
+        let store = |owner, file, serial| {
+            let (path, mark) = (path.into(), mark.into());
+            Store { path, mark, owner, file, serial, _lock: lock }
+        };
         let file = match OpenOptions::new().read(true).write(true).open(path) {
             Ok(file) => file,
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                let store = Store { path: path.into(), owner, file: None, serial: 0, _lock: lock };
-                return Ok((store, None));
+                return Ok((store(owner, None, 0), None));
             }
             Err(e) => return Err(at(e)),
         };
@@ -97,8 +103,15 @@ impl Store {
                 slot.owner.cluster
             ));
         }
-        let store = Store { path: path.into(), owner, file: Some(file), serial, _lock: lock };
-        Ok((store, Some(slot.record)))
+        if let Some(last) = marked(mark, path).filter(|last| *last > serial) {
+            return Err(format!(
+                "{}: older than what this machine wrote since it booted (copy {serial}, and {last} \
+                 was written): put back from a backup? Remove it, and this node learns its state \
+                 from the other nodes",
+                path.display()
+            ));
+        }
+        Ok((store(owner, Some(file), serial), Some(slot.record)))
     }
 
     /// Writes and fsyncs; when this returns, the record survives a power loss.
@@ -115,6 +128,8 @@ impl Store {
             None => self.file = Some(create(&self.path, &bytes, (serial % 2) * SLOT)?),
         }
         self.serial = serial;
+        // Without it an older copy put back is found out only by what the other nodes say.
+        let _ = std::fs::write(&self.mark, format!("{serial} {}\n", self.path.display()));
         Ok(())
     }
 
@@ -144,6 +159,13 @@ impl StoreHandle {
     pub fn persist(&self, ticket: u64, record: Box<Record>) -> bool {
         self.0.try_send((ticket, record)).is_ok()
     }
+}
+
+/// The serial that was last written to that file, if it was in this boot.
+fn marked(mark: &Path, path: &Path) -> Option<u64> {
+    let text = std::fs::read_to_string(mark).ok()?;
+    let (serial, of) = text.trim_end().split_once(' ')?;
+    serial.parse().ok().filter(|_| Path::new(of) == path)
 }
 
 /// The directory, locked, made if it is missing.
@@ -232,21 +254,26 @@ mod tests {
         Record { serial, known: true, ..Record::default() }
     }
 
+    fn open(path: &Path) -> Result<(Store, Option<Record>), String> {
+        Store::open(path, owner(), &path.with_extension("mark"))
+    }
+
     fn reopen(path: &Path) -> Result<Option<Record>, String> {
-        Store::open(path, owner()).map(|(_, record)| record)
+        open(path).map(|(_, record)| record)
     }
 
     #[test]
     fn a_torn_write_leaves_the_record_before_it() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("state");
-        let (mut store, none) = Store::open(&path, owner()).expect("missing is no error");
+        let (mut store, none) = open(&path).expect("missing is no error");
         assert_eq!(none, None);
         for n in 1..=5 {
             store.write(&record(n)).expect("written");
         }
         drop(store);
         assert_eq!(reopen(&path), Ok(Some(record(5))));
+        std::fs::remove_file(path.with_extension("mark")).expect("a power loss takes it");
         // The fifth write went to slot 1; whatever byte of it is torn, the fourth is found.
         let whole = std::fs::read(&path).expect("readable");
         for at in (SLOT as usize..SLOT as usize + 150).step_by(3) {
@@ -263,7 +290,7 @@ mod tests {
     fn a_whole_copy_of_another_version_is_never_an_older_state() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("state");
-        let (mut store, _) = Store::open(&path, owner()).expect("missing is no error");
+        let (mut store, _) = open(&path).expect("missing is no error");
         store.write(&record(1)).expect("written");
         let later = frame(2, br#"{"owner":"of a later version"}"#).expect("fits");
         store.file.as_ref().expect("open").write_all_at(&later, 0).expect("written");
@@ -276,12 +303,34 @@ mod tests {
     fn a_damaged_or_foreign_file_is_never_an_empty_state() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("state");
-        let (mut store, _) = Store::open(&path, owner()).expect("missing is no error");
+        let (mut store, _) = open(&path).expect("missing is no error");
         store.write(&record(1)).expect("written");
         drop(store);
         let other = Owner { node: "other".into(), ..owner() };
-        assert!(Store::open(&path, other).expect_err("refused").contains("copied"));
+        assert!(Store::open(&path, other, &path).expect_err("refused").contains("copied"));
         std::fs::write(&path, b"").expect("truncated");
         assert!(reopen(&path).expect_err("refused").contains("damaged"));
+    }
+
+    #[test]
+    fn an_older_copy_is_refused_in_the_boot_that_wrote_later_ones() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("state");
+        let (mut store, _) = open(&path).expect("missing is no error");
+        store.write(&record(1)).expect("written");
+        let backup = std::fs::read(&path).expect("readable");
+        store.write(&record(2)).expect("written");
+        drop(store);
+        assert_eq!(reopen(&path), Ok(Some(record(2))));
+        std::fs::write(&path, backup).expect("put back");
+        let refused = reopen(&path).expect_err("refused");
+        assert!(refused.contains("copy 1, and 2 was written"), "{refused}");
+        // As it says: without the file the node learns, and writes anew.
+        std::fs::remove_file(&path).expect("removed");
+        let (mut store, none) = open(&path).expect("missing is no error");
+        assert_eq!(none, None);
+        store.write(&record(1)).expect("written");
+        drop(store);
+        assert_eq!(reopen(&path), Ok(Some(record(1))));
     }
 }

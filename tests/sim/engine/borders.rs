@@ -134,7 +134,8 @@ impl World {
             Fault::Stall | Fault::Noise | Fault::Replay => self.disturb(n, fault, lasts),
             Fault::MemberDies => self.member_dies(n),
             Fault::Terminate => self.terminate(n),
-            Fault::LoseState | Fault::OldState => self.spoil_state(n, fault),
+            Fault::LoseState => self.lose_state(n),
+            Fault::OldState => self.restore_state(n),
             Fault::DiskFails => self.nodes[n].disk.full_until = self.t + 2 * lasts,
             Fault::DiskSlow => self.nodes[n].disk.slow_until = self.t + 2 * lasts,
             Fault::Stray => self.power_off(n, 500 * MS),
@@ -371,24 +372,25 @@ impl World {
         }
     }
 
-    fn spoil_state(&mut self, n: usize, fault: Fault) {
+    fn lose_state(&mut self, n: usize) {
         if self.nodes[n].daemon.is_none() {
             return;
         }
         self.kill(n);
-        let pick = self.rng.below(64);
-        let disk = &mut self.nodes[n].disk;
-        match fault {
-            Fault::LoseState => disk.lose(),
-            _ => {
-                if !disk.restore(pick) {
-                    return;
-                }
-                self.rules.restored[n] = true;
-                self.cover.hit("restored state file");
-            }
-        }
+        self.nodes[n].disk.lose();
         self.rules.rolled_back(n);
+    }
+
+    /// In the boot that wrote later ones an old copy is refused.
+    fn restore_state(&mut self, n: usize) {
+        let off = self.rng.ms(300, 7000);
+        self.power_off(n, off);
+        let pick = self.rng.below(64);
+        if self.nodes[n].disk.restore(pick) {
+            self.rules.restored[n] = true;
+            self.cover.hit("restored state file");
+            self.rules.rolled_back(n);
+        }
     }
 
     /// Services that somebody else starts at boot, without the gate.

@@ -5,9 +5,9 @@ use crate::rng::MS;
 use crate::world::World;
 use hafailover::core::Command;
 use hafailover::core::heartbeat::Heartbeat;
-use hafailover::core::name::Epoch;
+use hafailover::core::name::{Epoch, GroupName};
 use hafailover::core::time::{Duration, Instant};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// By whom something was given, to whom, for which group and epoch: the time of the receiver's own
 /// from which it counts.
@@ -16,11 +16,21 @@ pub struct Given {
     /// By the arbiter.
     leases: BTreeMap<(usize, usize, Epoch), Instant>,
     vouchers: BTreeMap<(usize, usize, usize, Epoch), Instant>,
-    /// By node, its boot, and group: it said that the group is in maintenance, and when it first
-    /// said that it is no more.
-    cared: BTreeMap<(usize, u64, usize), Option<Instant>>,
+    /// By node, its boot, and group.
+    cared: BTreeMap<(usize, u64, usize), Care>,
     /// By node, its daemon's life, and group: since when it has been seen to be over its time.
     over: BTreeMap<(usize, u64, usize), u64>,
+}
+
+/// What a node said, in one boot, of a group's maintenance.
+#[derive(Default)]
+struct Care {
+    on: bool,
+    lives: BTreeSet<u64>,
+    /// Who heard it since it is on.
+    heard: BTreeSet<usize>,
+    /// When it first said that one everybody had heard of is no more.
+    ended: Option<Instant>,
 }
 
 impl Given {
@@ -43,22 +53,40 @@ impl World {
         }
     }
 
-    /// Nobody takes what was last said to be in maintenance.
+    /// Nobody takes what it last heard to be in maintenance.
     pub fn note_care(&mut self, n: usize, beat: &Heartbeat) {
         for report in &beat.groups {
+            let says = says_care(beat, &report.name);
             let key = (n, self.nodes[n].boots, self.group(&report.name));
-            if beat.wishes.maintenance.value || report.wish.value.maintenance {
-                self.given.cared.insert(key, None);
-            } else if let Some(ended) = self.given.cared.get_mut(&key) {
-                ended.get_or_insert(beat.stamp);
+            let all = self.nodes.len() - 1;
+            let care = self.given.cared.entry(key).or_default();
+            if says && !care.on {
+                care.heard.clear();
+            } else if !says && care.on && care.heard.len() == all {
+                care.ended = Some(beat.stamp);
+            }
+            care.on = says;
+            care.lives.insert(beat.session.0);
+        }
+    }
+
+    /// Called before node `m` hears it.
+    pub fn note_care_heard(&mut self, m: usize, beat: &Heartbeat) {
+        let n = usize::from(beat.from.0);
+        let boot = self.nodes[n].boots;
+        for (g, group) in self.options.groups.iter().enumerate() {
+            let Some(care) = self.given.cared.get_mut(&(n, boot, g)) else { continue };
+            if care.on && care.lives.contains(&beat.session.0) && says_care(beat, &group.name) {
+                care.heard.insert(m);
             }
         }
     }
 
     /// The lease that there is after a maintenance begins no later.
     fn care_ended(&self, n: usize, g: usize) -> Option<Instant> {
-        let said = self.given.cared.get(&(n, self.nodes[n].boots, g))?;
-        Some(said.unwrap_or_else(|| self.nodes[n].now(self.t)))
+        let care = self.given.cared.get(&(n, self.nodes[n].boots, g))?;
+        let known = care.on && care.heard.len() + 1 == self.nodes.len();
+        if known { Some(self.nodes[n].now(self.t)) } else { care.ended }
     }
 
     /// It writes down until when it may go on.
@@ -117,4 +145,9 @@ impl World {
             }
         }
     }
+}
+
+fn says_care(beat: &Heartbeat, name: &GroupName) -> bool {
+    let wish = beat.groups.iter().find(|r| r.name == *name).map(|r| r.wish.value);
+    beat.wishes.maintenance.value || wish.unwrap_or_default().maintenance
 }

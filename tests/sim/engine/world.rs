@@ -315,6 +315,7 @@ impl World {
                 let before = replay.then(|| self.shown(n));
                 let believed = self.would_believe(n, from, &beat, &event);
                 self.before_heard(n, from, link, &beat, (fresh, believed), sent);
+                self.note_care_heard(n, &beat);
                 self.happen_to(n, event);
                 if let Some(daemon) = &mut self.nodes[n].daemon {
                     daemon.accept(n, &beat);
