@@ -330,7 +330,10 @@ fn expired(
     let (Some(free), Some(times)) = (world.free_at(group), &world.policy.lease) else {
         return barred("no arbiter is configured");
     };
-    let quiet = peer.silent_for(world.lived).map(|quiet| world.now - quiet + times.wait);
+    // What it has beside our voucher it had when it was last heard. One that is heard, and comes
+    // here, has nothing.
+    let silent = peer.silent_for(world.lived).filter(|_| !world.heard(id));
+    let quiet = silent.map(|silent| world.now - silent + times.wait);
     let free = quiet.map_or(free, |quiet| quiet.max(free));
     if world.now < free {
         let words = "it may still live on what it last heard from this node";

@@ -9,6 +9,10 @@ fn owner() -> Owner {
     Owner { cluster: "c".into(), node: "n".into(), machine: "m".into() }
 }
 
+fn open(path: &Path) -> Result<(Store, Option<Record>), String> {
+    Store::open(path, owner(), &path.with_extension("mark"))
+}
+
 fn record(serial: u64) -> Record {
     Record { serial, known: true, ..Record::default() }
 }
@@ -21,12 +25,12 @@ fn a_full_disk_at_the_first_write_is_got_over() {
     unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS) }.expect("root");
     sh("mount --make-rprivate / && mount -t tmpfs -o size=300k tmpfs /mnt");
     let path = Path::new("/mnt/hafailover/state");
-    let (mut store, none) = Store::open(path, owner()).expect("missing is no error");
+    let (mut store, none) = open(path).expect("missing is no error");
     assert_eq!(none, None);
     let full = store.write(&record(1)).expect_err("no room");
     assert_eq!(full.raw_os_error(), Some(libc::ENOSPC), "{full}");
     drop(store);
-    let (mut store, none) = Store::open(path, owner()).expect("nothing damaged was left");
+    let (mut store, none) = open(path).expect("nothing damaged was left");
     assert_eq!(none, None);
     store.write(&record(1)).expect_err("still no room");
     sh("mount -o remount,size=4m /mnt");
@@ -36,7 +40,7 @@ fn a_full_disk_at_the_first_write_is_got_over() {
         store.write(&record(n)).expect("a full disk does not stop a file that is there");
     }
     drop(store);
-    assert_eq!(Store::open(path, owner()).map(|(_, r)| r), Ok(Some(record(5))));
+    assert_eq!(open(path).map(|(_, r)| r), Ok(Some(record(5))));
 }
 
 /// Goal: two daemons, or a daemon and `state create`, never write one state file.
@@ -44,9 +48,9 @@ fn a_full_disk_at_the_first_write_is_got_over() {
 fn the_state_file_has_one_writer() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("state");
-    let (store, _) = Store::open(&path, owner()).expect("free");
-    let refused = Store::open(&path, owner()).expect_err("in use");
+    let (store, _) = open(&path).expect("free");
+    let refused = open(&path).expect_err("in use");
     assert!(refused.contains("systemctl stop hafailover"), "{refused}");
     drop(store);
-    Store::open(&path, owner()).expect("free again");
+    open(&path).expect("free again");
 }

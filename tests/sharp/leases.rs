@@ -52,6 +52,12 @@ pub const FAULTS: &[Fault] = &[
         "false",
     ),
     fault(
+        "has a new lease by a maintenance that nobody heard of",
+        "src/core/renew.rs",
+        "if «own.is_some() && cared» {",
+        "own.is_some() && says",
+    ),
+    fault(
         "has a new lease by restarting",
         "src/core/observe.rs",
         "let until = «lasts.unwrap_or(now + times.lease)»;",

@@ -52,8 +52,16 @@ enum Trouble {
     Away(String),
     /// The token counts no more: it ran out, or etcd was restarted.
     Token(String),
-    /// It said no, and would say so everywhere.
+    /// It said no, and would say so again.
     Said(String),
+}
+
+impl Trouble {
+    fn words(self) -> String {
+        match self {
+            Trouble::Away(words) | Trouble::Token(words) | Trouble::Said(words) => words,
+        }
+    }
 }
 
 impl Gateway {
@@ -65,13 +73,14 @@ impl Gateway {
         &self.settings.endpoints
     }
 
-    /// Asks one endpoint after the other. What is asked may be carried out more than once.
+    /// Asks one endpoint after the other until one answers: a wrong one hides none that is right.
+    /// What is asked may be carried out more than once.
     pub fn call(&mut self, path: &str, body: &Value, until: Instant) -> Result<Value, String> {
         let all = self.settings.endpoints.len();
-        let mut away: Vec<String> = Vec::new();
+        let (mut wrong, mut again): (Vec<String>, bool) = (Vec::new(), false);
         for n in 0..all * ROUNDS {
             let left = until.since(clock::now());
-            if left.is_zero() {
+            if left.is_zero() || (n >= all && !again) {
                 break;
             }
             let which = (self.first + n) % all;
@@ -81,15 +90,18 @@ impl Gateway {
                     self.first = which;
                     return Ok(reply);
                 }
-                Err(Trouble::Away(words)) if n < all => away.push(words),
-                Err(Trouble::Away(_)) => {}
-                Err(Trouble::Said(words) | Trouble::Token(words)) => return Err(words),
+                Err(trouble) => {
+                    again |= matches!(trouble, Trouble::Away(_));
+                    if n < all {
+                        wrong.push(trouble.words());
+                    }
+                }
             }
         }
         self.agent = None;
-        match away.is_empty() {
+        match wrong.is_empty() {
             true => Err("no time was left to ask etcd".into()),
-            false => Err(away.join("; ")),
+            false => Err(wrong.join("; ")),
         }
     }
 
@@ -101,9 +113,7 @@ impl Gateway {
         body: &Value,
         until: Instant,
     ) -> Result<Value, String> {
-        self.one(which, Call { path, body, until }).map_err(|trouble| match trouble {
-            Trouble::Away(words) | Trouble::Token(words) | Trouble::Said(words) => words,
-        })
+        self.one(which, Call { path, body, until }).map_err(Trouble::words)
     }
 
     fn one(&mut self, which: usize, call: Call) -> Result<Value, Trouble> {
@@ -115,7 +125,10 @@ impl Gateway {
             }
             other => other?,
         };
-        let of = reply["header"]["cluster_id"].as_str().unwrap_or_default();
+        let Some(of) = reply["header"]["cluster_id"].as_str() else {
+            let endpoint = &self.settings.endpoints[which];
+            return Err(Trouble::Said(format!("{endpoint}: this is no etcd: correct endpoints =")));
+        };
         match &self.cluster {
             None => self.cluster = Some(of.into()),
             Some(known) if known != of => {

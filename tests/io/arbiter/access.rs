@@ -3,6 +3,8 @@
 use super::{A, Asker, B, Members, TERM, granted, unknown};
 use crate::space::sh;
 use hafailover::config::arbiter::etcd::Settings;
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -96,6 +98,43 @@ fn a_wrong_server_is_named() {
     unknown(Asker::of(&wrong).acquire(1, A), "not speak TLS");
     wrong.endpoints = vec!["http://nowhere.invalid:2379".into()];
     unknown(Asker::of(&wrong).acquire(1, A), "write an address");
+}
+
+/// A server that answers whatever it is asked with this, until the test ends.
+fn impostor(status: &str, body: &str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let endpoint = format!("http://{}", listener.local_addr().expect("bound"));
+    let answer = format!(
+        "HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    std::thread::spawn(move || {
+        for mut client in listener.incoming().flatten() {
+            let mut request = [0; 4096];
+            let _ = client.read(&mut request).and_then(|_| client.write_all(answer.as_bytes()));
+        }
+    });
+    endpoint
+}
+
+/// Goal: what stands before the members and is none of them costs no lease, and is named when
+/// nobody else answers.
+#[test]
+fn a_wrong_endpoint_hides_no_right_one() {
+    let mut members = Members::start(1);
+    let impostors = [("404 Not Found", "no such page"), ("200 OK", "{}")];
+    for (n, (status, body)) in (1..).zip(impostors) {
+        let wrong = impostor(status, body);
+        let endpoints = vec![wrong.clone(), members.endpoint(0)];
+        let mut a = Asker::of(&Settings { endpoints, ..members.settings() });
+        granted(a.acquire(n, A));
+        members.kill(0);
+        unknown(a.renew(n, A), &wrong);
+        members.restart(&[0]);
+        granted(a.release(n, A));
+        let mut alone = Asker::of(&Settings { endpoints: vec![wrong], ..members.settings() });
+        unknown(alone.acquire(n, A), "no etcd");
+    }
 }
 
 fn password(members: &Members, name: &str, text: &str) -> Option<PathBuf> {
