@@ -7,6 +7,9 @@ use super::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+/// Why a renewal by another than the holder is refused.
+pub const NOT_HELD: &str = "it does not have the lease";
+
 /// A question of a node.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -119,7 +122,7 @@ impl Grants {
                 Verdict::Granted
             }
             Some(_) => Verdict::Refused { why: "the lease has ended".into(), top },
-            None => Verdict::Refused { why: "it does not have the lease".into(), top },
+            None => Verdict::Refused { why: NOT_HELD.into(), top },
         }
     }
 

@@ -1,5 +1,6 @@
 //! Two network namespaces joined by a veth pair, removed again also after a panic.
 
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -53,4 +54,24 @@ pub fn enter(space: &str) {
     let kind = Some(rustix::thread::LinkNameSpaceType::Network);
     rustix::thread::move_into_link_name_space(std::os::fd::AsFd::as_fd(&file), kind)
         .expect("moved into the namespace");
+}
+
+/// What `hafailover check` says of an arbiter of this kind, on a machine of its own whose keys are
+/// those in `dir`, if there are any; errors, warnings, notes.
+pub fn check_arbiter(dir: &Path, kind: &str) -> String {
+    let (at, host) = (dir.display(), sh("uname -n"));
+    let text = format!(
+        "[cluster]\nname = \"office\"\n[[node]]\nname = \"{}\"\n[[node]]\nname = \"another\"\n\
+         [[link]]\ntype = \"udp\"\ninterface = \"lo\"\n[arbiter]\nkind = {kind}",
+        host.trim()
+    );
+    std::fs::write(dir.join("h.toml"), text).expect("written");
+    let program = env!("CARGO_BIN_EXE_hafailover");
+    let said = sh(&format!(
+        "unshare --mount sh -c 'mkdir -p /etc/hafailover && mount -t tmpfs t /etc/hafailover && \
+         cp {at}/h.toml /etc/hafailover/hafailover.toml && \
+         {{ test ! -e {at}/keys || cp -p {at}/keys /etc/hafailover/keys; }} && {program} check' || \
+         true"
+    ));
+    said.lines().filter(|l| l.contains("arbiter")).map(|l| format!("{l}\n")).collect()
 }

@@ -1,6 +1,7 @@
 //! The witness and its client over real sockets: grants, restarts, lost memory, lost answers,
 //! recordings.
 
+use crate::space::check_arbiter;
 use hafailover::config::arbiter::witness as place;
 use hafailover::config::witness::Settings;
 use hafailover::core::name::{Epoch, GroupName, NodeId};
@@ -199,4 +200,23 @@ fn nothing_is_granted_that_is_not_on_disk() {
     std::fs::rename(&away, &state).expect("moved back");
     assert_eq!(a.ask(&files(1, Acquire)), GRANTED);
     assert!(refused(&client(serve(dir.path(), TERM), "n2", KEY).ask(&files(2, Acquire))));
+}
+
+/// Goal: `check` asks it as the daemon will, and each thing that is wrong is named.
+#[test]
+fn check_asks_the_witness() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let keys = dir.path().join("keys");
+    let said = |at: SocketAddr| {
+        let place = format!("address = \"{}\"\nport = {}\n", at.ip(), at.port());
+        check_arbiter(dir.path(), &format!("\"witness\"\n[arbiter.witness]\n{place}"))
+    };
+    let at = serve(dir.path(), Duration::from_secs(3600));
+    let good = said(at);
+    assert!(good.contains("note: arbiter: the witness at") && !good.contains("error"), "{good}");
+    let short = said(serve(dir.path(), Duration::from_secs(1)));
+    assert!(short.contains("error: arbiter:") && short.contains("raise longest"), "{short}");
+    std::fs::write(&keys, Keys::of(&[(1, [KEY + 1; 32])], 1).to_text()).expect("written");
+    let foreign = said(at);
+    assert!(foreign.contains("does not answer") && foreign.contains("key file"), "{foreign}");
 }

@@ -6,13 +6,16 @@ use crate::config::arbiter::{self, Back};
 use crate::config::load;
 use crate::config::settings::Settings;
 use crate::config::target::{self, Target};
-use crate::core::LeaseVerb;
+use crate::core::grant::NOT_HELD;
 use crate::core::heartbeat::PAGE_GROUPS;
 use crate::core::name::{Epoch, GroupName};
-use crate::io::arbiter::Question;
+use crate::core::{LeaseAnswer, LeaseVerb};
 use crate::io::arbiter::etcd::{ANOTHER, Etcd};
+use crate::io::arbiter::witness::Witness;
+use crate::io::arbiter::{Arbiter, Asker, Question};
+use crate::wire::keys::Keys;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// For each question.
 const LIMIT: Duration = Duration::from_secs(3);
@@ -21,15 +24,68 @@ const LIMIT: Duration = Duration::from_secs(3);
 const CHANGES: u64 = 100_000;
 const MIB: u64 = 1024 * 1024;
 
-pub fn look(root: &Path, settings: &Settings, findings: &mut Findings) {
-    match settings.arbiter.as_ref().map(|a| &a.back) {
-        Some(Back::Etcd(written)) => {
+pub fn look(root: &Path, settings: &Settings, keys: Option<Keys>, findings: &mut Findings) {
+    let Some(arbiter) = &settings.arbiter else { return };
+    let asks = root == Path::new("/");
+    match &arbiter.back {
+        Back::Etcd(written) => {
             safe(written, findings);
-            if root == Path::new("/") {
+            if asks {
                 etcd(settings, written, findings);
             }
         }
-        Some(Back::Witness(_)) | None => {}
+        Back::Witness(at) => {
+            if let Some(keys) = keys.filter(|_| asks) {
+                witness(settings, at, keys, arbiter.times.wait, findings);
+            }
+        }
+    }
+}
+
+/// A renewal of what nobody has is refused, and changes nothing.
+fn witness(
+    settings: &Settings,
+    at: &arbiter::witness::Settings,
+    keys: Keys,
+    term: Duration,
+    findings: &mut Findings,
+) {
+    let (cluster, address) = (settings.cluster.clone(), at.address);
+    let node = settings.nodes[usize::from(settings.me.0)].name.clone();
+    let question = Question { term, ..rehearsal(settings, LeaseVerb::Renew) };
+    let asker = Asker { cluster: cluster.clone(), node, keys };
+    let asked = Instant::now();
+    let answer = Witness::new(at.clone(), asker).map(|mut witness| witness.ask(&question));
+    match answer {
+        Ok(LeaseAnswer::Refused { why, .. }) if why == NOT_HELD => findings.note(format!(
+            "arbiter: the witness at {address} answers in {}",
+            shown(asked.elapsed())
+        )),
+        Ok(LeaseAnswer::Granted) => findings.error(format!(
+            "arbiter: the witness at {address} grants what nobody has: this is no witness"
+        )),
+        Ok(LeaseAnswer::Refused { why, .. }) => {
+            findings.error(format!("arbiter: the witness at {address} would refuse: {why}"));
+        }
+        Ok(LeaseAnswer::Unknown(_)) => findings.error(format!(
+            "arbiter: the witness at {address} does not answer: is hafailover-witness running \
+             there, does its witness.toml name cluster {cluster} with this key file, and does the \
+             firewall let UDP port {} through?",
+            address.port()
+        )),
+        Err(error) => findings.error(format!("arbiter: {error}")),
+    }
+}
+
+/// A question about a group that is none.
+fn rehearsal(settings: &Settings, verb: LeaseVerb) -> Question {
+    Question {
+        cluster: settings.cluster.clone(),
+        group: GroupName("check".into()),
+        epoch: Epoch::default(),
+        verb,
+        term: LIMIT,
+        limit: LIMIT,
     }
 }
 
@@ -105,15 +161,7 @@ fn etcd(settings: &Settings, written: &arbiter::etcd::Settings, findings: &mut F
     if !reached {
         return;
     }
-    let question = Question {
-        cluster: settings.cluster.clone(),
-        group: GroupName("check".into()),
-        epoch: Epoch::default(),
-        verb: LeaseVerb::Acquire,
-        term: LIMIT,
-        limit: LIMIT,
-    };
-    match etcd.rehearse(&question) {
+    match etcd.rehearse(&rehearsal(settings, LeaseVerb::Acquire)) {
         Ok(took) => findings.note(format!(
             "arbiter: the majority of etcd answers in {}, and lets this node have leases below {}",
             shown(took),

@@ -115,9 +115,7 @@ fn look(root: &Path, host: &str, findings: &mut Findings) {
         }
     };
     let keys = root.join(settings.keys.strip_prefix("/").unwrap_or(&settings.keys));
-    if let Err(error) = config::keys::load(&keys) {
-        findings.error(error);
-    }
+    let keys = config::keys::load(&keys).map_err(|error| findings.error(error)).ok();
     let mut found = target::find(root);
     found.judge(&settings);
     found.wrong.iter().for_each(|wrong| findings.error(&wrong.words));
@@ -130,7 +128,7 @@ fn look(root: &Path, host: &str, findings: &mut Findings) {
     let daemon = view.as_ref().map(|(_, daemon)| daemon);
     let real_time = host::look(root, daemon, findings);
     timing(&settings, real_time, findings);
-    arbiter::look(root, &settings, findings);
+    arbiter::look(root, &settings, keys, findings);
     live::wrong(daemon, findings);
     if let Some((view, _)) = &view {
         live::differences(view, findings);

@@ -1,7 +1,7 @@
 //! Who gets in: certificates, users, and what a person is told who wrote the wrong thing.
 
 use super::{A, Asker, B, Members, TERM, granted, unknown};
-use crate::space::sh;
+use crate::space::{check_arbiter, sh};
 use hafailover::config::arbiter::etcd::Settings;
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -202,22 +202,8 @@ fn a_user_where_there_are_none_is_told_so() {
     unknown(Asker::of(&with).acquire(1, A), "etcdctl auth enable");
 }
 
-/// What `hafailover check` says of an arbiter, on a machine of its own; errors, warnings, notes.
 fn check(members: &Members, arbiter: &str) -> String {
-    let at = members.dir.path().display().to_string();
-    let host = sh("uname -n").trim().to_string();
-    let text = format!(
-        "[cluster]\nname = \"office\"\n[[node]]\nname = \"{host}\"\n[[node]]\nname = \"another\"\n\
-         [[link]]\ntype = \"udp\"\ninterface = \"lo\"\n[arbiter]\nkind = \"etcd\"\n\
-         [arbiter.etcd]\n{arbiter}"
-    );
-    std::fs::write(format!("{at}/h.toml"), text).expect("written");
-    let program = env!("CARGO_BIN_EXE_hafailover");
-    let said = sh(&format!(
-        "unshare --mount sh -c 'mkdir -p /etc/hafailover && mount -t tmpfs t /etc/hafailover && \
-         cp {at}/h.toml /etc/hafailover/hafailover.toml && {program} check' || true"
-    ));
-    said.lines().filter(|l| l.contains("arbiter")).map(|l| format!("{l}\n")).collect()
+    check_arbiter(members.dir.path(), &format!("\"etcd\"\n[arbiter.etcd]\n{arbiter}"))
 }
 
 /// Goal: each member, the majority and our rights are looked at, and nothing is written.
