@@ -40,6 +40,8 @@ enum Command {
     #[command(hide = true)]
     Lost(cli::lost::Args),
     #[command(hide = true)]
+    Watchdog(cli::watchdog::Args),
+    #[command(hide = true)]
     Generator(cli::generator::Args),
 }
 
@@ -52,6 +54,7 @@ fn end_with_the_pipe(command: &Command) {
             | Command::FenceAgent(_)
             | Command::Ip(_)
             | Command::Lost(_)
+            | Command::Watchdog(_)
             | Command::Witness(_)
     ) {
         // SAFETY: there is one thread yet, and the default action needs no handler.
@@ -100,6 +103,7 @@ fn main() -> ExitCode {
         Command::Witness(args) => cli::witness::run(args),
         Command::Ip(args) => cli::ip::run(args),
         Command::Lost(args) => cli::lost::run(args),
+        Command::Watchdog(args) => cli::watchdog::run(args),
         Command::Generator(args) => cli::generator::run(args),
     }
 }

@@ -27,6 +27,7 @@ pub mod retry;
 pub mod standby;
 pub mod state;
 pub mod status;
+pub mod watchdog;
 pub mod witness;
 
 use std::io::Write;
@@ -34,7 +35,7 @@ use std::process::ExitCode;
 
 /// A line on standard error from what must not end because nobody reads it: a journal that went
 /// away is a broken pipe.
-fn tell(words: impl std::fmt::Display) {
+fn tell<T: std::fmt::Display>(words: T) {
     let _ = writeln!(std::io::stderr(), "{words}");
 }
 

@@ -267,7 +267,7 @@ impl Source<'_> {
                         and this would stop it: remove this line, or [arbiter]";
             return Err(self.at(lost.span(), what));
         }
-        let checked = arbiter::check(table, timing, safety, Duration::ZERO);
+        let checked = arbiter::check(table, timing, safety);
         checked.map(Some).map_err(|(span, what)| self.at(span, &what))
     }
 

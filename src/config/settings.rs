@@ -1,7 +1,7 @@
 //! The settings a daemon runs by: parsed, checked, complete. If a value of this type exists, its
 //! relations hold.
 
-use super::arbiter;
+use super::arbiter::{self, Watchdog};
 use crate::core::name::{LinkId, NodeId};
 use crate::core::policy::{FencePolicy, Fences, GroupPolicy, OnSilence, Policy, Safety, Timing};
 use std::collections::BTreeMap;
@@ -154,6 +154,10 @@ impl Link {
 }
 
 impl Settings {
+    pub fn watchdog(&self) -> Option<Watchdog> {
+        self.arbiter.as_ref()?.watchdog.clone()
+    }
+
     /// By link: the first that runs over the same cable; `joined` says of two interfaces whether
     /// they do. It is one cable too where a third link joins them.
     pub fn cables(&self, joined: impl Fn(&str, &str) -> bool) -> Vec<LinkId> {

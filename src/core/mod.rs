@@ -41,6 +41,7 @@ mod show;
 pub mod time;
 pub mod view;
 mod wake;
+pub mod watchdog;
 mod world;
 
 pub use action::{Action, Reply};

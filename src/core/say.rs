@@ -210,6 +210,9 @@ sayings! {
     /// The arbiter of the leases does not answer.
     ArbiterLost, "arbiter-lost", Error;
     ArbiterBack, "arbiter-back", Notice;
+    /// The hardware watchdog cannot be armed or fed.
+    WatchdogLost, "watchdog-lost", Error;
+    WatchdogBack, "watchdog-back", Notice;
     /// A group was not verified stopped before its lease was over.
     LeaseOverrun, "lease-overrun", Critical;
     /// The state file cannot be written; nothing new is taken.

@@ -14,6 +14,7 @@ pub mod control;
 mod fences;
 mod parts;
 pub mod setup;
+mod watchdog;
 
 use crate::config::accepted;
 use crate::config::target::Wrong;
@@ -141,6 +142,7 @@ impl Daemon {
             notify: Notify::spawn()?,
             links: Vec::new(),
             arbiter: parts::open_arbiter(&setup, &sender)?,
+            watchdog: watchdog::Watchdog::default(),
             carrier: carrier::table()?,
             seen: BTreeMap::new(),
             asked: BTreeMap::new(),
@@ -152,6 +154,7 @@ impl Daemon {
             fences: fences::Fences::of(&setup),
             systemd,
         };
+        parts.watchdog.set(setup.settings.watchdog(), &parts.inbox)?;
         parts.perform(actions);
         if !all.same(&setup) {
             let disabled = Event::Reconfigured { policy: Box::new(setup.policy()) };
@@ -197,6 +200,7 @@ impl Daemon {
             self.parts.notify.turned();
         }
         self.parts.notify.stopping();
+        self.parts.watchdog.flush();
         self.parts.journal.flush(FLUSH);
         Ok(())
     }
@@ -282,6 +286,11 @@ impl Daemon {
                 self.happen(event);
             }
             Input::Event(event) => self.happen(event),
+            Input::Watchdog(answer) => {
+                let (events, saying) = self.parts.watchdog.answered(answer, &self.parts.systemd);
+                saying.iter().for_each(|saying| self.parts.say(saying));
+                events.into_iter().for_each(|event| self.happen(event));
+            }
             Input::Warn(words) => self.parts.log.warn(words),
             Input::Reload => self.reload_at = Some(clock::now() + RELOAD_GAP),
             Input::Control { request, by, reply } => self.asked(request, by, reply),
@@ -294,6 +303,7 @@ impl Daemon {
             self.going.get_or_insert(Going { since: now, extended: None, let_go: false });
         }
         let actions = self.core.handle(now, event);
+        self.parts.watchdog.tell(self.core.feed(now));
         self.parts.perform(actions);
         let owns = self.core.owns();
         if std::mem::replace(&mut self.owns, owns) != owns {
@@ -411,6 +421,10 @@ impl Daemon {
         let relink = old.links != now.links;
         let rekeyed = self.setup.keys != new.keys;
         let arbiter = old.arbiter != now.arbiter || now.arbiter.is_some() && rekeyed;
+        if old.watchdog() != now.watchdog() {
+            let set = self.parts.watchdog.set(now.watchdog(), &self.parts.inbox);
+            set.map_err(|e| format!("the watchdog: {e}: nothing was changed"))?;
+        }
         self.parts.codec.rekey(new.keys.clone());
         self.parts.systemd.manage(new.managed());
         self.parts.fences = fences::Fences::of(&new);

@@ -3,6 +3,7 @@
 use super::burst::Burst;
 use super::fences::Fences;
 use super::setup::Setup;
+use super::watchdog::{Start, Watchdog};
 use crate::core::heartbeat::Heartbeat;
 use crate::core::name::{Epoch, GroupName, LinkId, NodeId};
 use crate::core::say::Saying;
@@ -39,6 +40,7 @@ pub struct Parts {
     pub keeper: Keeper,
     pub codec: Codec,
     pub arbiter: Option<ArbiterHandle>,
+    pub watchdog: Watchdog,
     pub links: Vec<Line>,
     pub carrier: BTreeMap<String, bool>,
     pub seen: BTreeMap<GroupName, Observation>,
@@ -125,7 +127,8 @@ impl Parts {
                     }
                 }
                 Action::Start { group, epoch, job, valid_until } => {
-                    self.systemd.start(group, epoch, job, valid_until);
+                    let start = Start { group, epoch, job, valid_until };
+                    self.watchdog.start(start, &self.systemd);
                 }
                 Action::Stop { group, job } => self.systemd.stop(group, job),
                 Action::KillUsers { group, unit, job } => self.systemd.kill_users(group, unit, job),

@@ -176,6 +176,8 @@ fn of_nodes(what: What, peer: &str, link: &str) -> Option<String> {
         What::RedundancyLost => format!("Redundancy towards {peer} is lost"),
         What::RedundancyBack => format!("Redundancy towards {peer} is back"),
         What::ArbiterLost => "The arbiter does not answer".to_string(),
+        What::WatchdogLost => "The watchdog cannot be fed".to_string(),
+        What::WatchdogBack => "The watchdog can be fed again".to_string(),
         What::ArbiterBack => "The arbiter is back".to_string(),
         What::QuorumLost => "This node has lost the quorum".to_string(),
         What::QuorumRegained => "This node has the quorum again".to_string(),

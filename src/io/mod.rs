@@ -23,6 +23,7 @@ pub mod store;
 pub mod systemd;
 pub mod token;
 pub mod udp;
+pub mod watchdog;
 pub mod witness;
 
 /// What the parts report to the daemon's loop.
@@ -34,6 +35,8 @@ pub enum Input {
     Frame { link: LinkId, bytes: Vec<u8>, from: Option<std::net::IpAddr> },
     /// A request on the control socket; the lines of the answer go back through `reply`.
     Control { request: crate::wire::control::Request, by: String, reply: ReplySender },
+    /// Of the process that feeds the hardware watchdog.
+    Watchdog(watchdog::Answer),
     /// For the log.
     Warn(String),
     /// The configuration or the enabled targets may have changed (SIGHUP, UnitFilesChanged,

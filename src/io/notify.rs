@@ -5,6 +5,7 @@
 
 use super::kernel::printable;
 use sd_notify::NotifyState;
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
@@ -56,6 +57,17 @@ enum Mode {
 /// Once, from a program that has nothing else to say.
 pub fn ready_now() {
     let _ = sd_notify::notify(&[NotifyState::Ready]);
+}
+
+/// PID 1 keeps it open under this name, also when this process dies.
+pub fn keep(fd: &impl AsFd, name: &str) -> std::io::Result<()> {
+    let states = [NotifyState::FdStore, NotifyState::FdName(name)];
+    sd_notify::notify_with_fds(&states, &[fd.as_fd()])
+}
+
+/// PID 1 closes what it keeps under this name.
+pub fn forget(name: &str) {
+    let _ = sd_notify::notify(&[NotifyState::FdStoreRemove, NotifyState::FdName(name)]);
 }
 
 impl Notify {

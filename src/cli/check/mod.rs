@@ -9,6 +9,7 @@ mod line;
 mod live;
 mod order;
 mod units;
+mod watchdog;
 
 use crate::config::settings::{Link, LinkKind, Settings};
 use crate::config::{self, load, target};
@@ -129,6 +130,7 @@ fn look(root: &Path, host: &str, findings: &mut Findings) {
     let real_time = host::look(root, daemon, findings);
     timing(&settings, real_time, findings);
     arbiter::look(root, &settings, keys, findings);
+    watchdog::look(root, &settings, findings);
     live::wrong(daemon, findings);
     if let Some((view, _)) = &view {
         live::differences(view, findings);

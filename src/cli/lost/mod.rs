@@ -18,7 +18,7 @@ use crate::core::{Event, StopError};
 use crate::daemon::setup;
 use crate::io::journal::{self, Journal, Names};
 use crate::io::systemd::{Managed, Systemd};
-use crate::io::{Input, clock, reset, token};
+use crate::io::{Input, clock, reset, token, watchdog};
 use rustix::mm::{MlockAllFlags, mlockall};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -47,6 +47,8 @@ pub struct Args {
 struct Plan {
     on_lost: OnLost,
     bound: Duration,
+    /// A hardware watchdog counts as long as something is left here.
+    watchdog: bool,
     /// How long after a lease its group may still be on its way down; `None`: there are none.
     rest: Option<Duration>,
     names: Names,
@@ -60,6 +62,7 @@ impl Plan {
         Plan {
             on_lost: OnLost::Reboot,
             bound: BOUND,
+            watchdog: true,
             rest: Some(Duration::ZERO),
             names: Names::default(),
             managed: BTreeMap::new(),
@@ -97,6 +100,7 @@ fn read_plan() -> Plan {
     Plan {
         on_lost: settings.as_ref().map_or(OnLost::Reboot, |s| s.safety.on_lost),
         bound: settings.as_ref().map_or(BOUND, bound),
+        watchdog: settings.as_ref().is_none_or(|s| s.watchdog().is_some()),
         rest: settings.as_ref().map_or(Some(Duration::ZERO), rest),
         names: names.unwrap_or_default(),
         managed: targets.into_iter().map(managed).collect(),
@@ -113,7 +117,8 @@ pub fn run(args: Args) -> ExitCode {
     let _ = mlockall(MlockAllFlags::CURRENT);
     let plan = plan();
     let unread = plan.is_none();
-    let Plan { on_lost, bound, rest, names, managed, speech } = plan.unwrap_or_else(Plan::blind);
+    let Plan { on_lost, bound, watchdog, rest, names, managed, speech } =
+        plan.unwrap_or_else(Plan::blind);
     let journal = Journal::spawn(Path::new(journal::SOCKET), names).ok();
     let say = |what: What, group: &GroupName, words: String| {
         super::tell(format!("hafailover lost: {group}: {words}"));
@@ -156,10 +161,19 @@ pub fn run(args: Args) -> ExitCode {
     let latest = if resets { ends } else { Instant(u64::MAX) };
     voice.into_iter().for_each(|v| v.end(latest));
     match left.is_empty() {
+        true if watchdog => end_watchdog(),
         true => ExitCode::SUCCESS,
         false if resets => reset(),
         false => ExitCode::from(1),
     }
+}
+
+/// Nothing is left here that it guards.
+fn end_watchdog() -> ExitCode {
+    if let Err(error) = watchdog::end() {
+        super::tell(format!("hafailover lost: the watchdog: {error}"));
+    }
+    ExitCode::SUCCESS
 }
 
 /// When others may start the first of these, on leases that this node no longer renews.

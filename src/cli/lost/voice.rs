@@ -143,7 +143,11 @@ impl Mouth {
                 }
             }
             Input::Event(Event::Link { usable: true, .. }) => self.guard.opened(clock::now()),
-            Input::Event(_) | Input::Control { .. } | Input::Warn(_) | Input::Reload => {}
+            Input::Event(_)
+            | Input::Control { .. }
+            | Input::Watchdog(_)
+            | Input::Warn(_)
+            | Input::Reload => {}
         }
     }
 

@@ -8,6 +8,7 @@ use super::load::{parse_duration, show};
 use crate::core::policy::{LeaseTimes, OnLost, Safety, Timing};
 use serde::Deserialize;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::time::Duration;
 use toml::Spanned;
 
@@ -22,14 +23,19 @@ const HUNG: Duration = Duration::from_secs(12);
 /// In hundredths of a percent: 1 %.
 const DRIFT: u32 = 100;
 const DRIFT_MOST: u32 = 1000;
+/// Devices count in whole seconds; one is the shortest time of most of them.
+const WATCHDOG: std::ops::RangeInclusive<u32> = 2..=60;
+const DEVICE: &str = "/dev/watchdog";
 
 /// As it is written: `kind`, and a table of that name with the keys of the kind.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Table {
     pub kind: Spanned<Kind>,
     pub lease: Option<Spanned<String>>,
     pub drift: Option<Spanned<String>>,
+    pub watchdog: Option<Spanned<String>>,
+    pub watchdog_device: Option<Spanned<String>>,
     pub witness: Option<Spanned<witness::Table>>,
     pub etcd: Option<Spanned<etcd::Table>>,
 }
@@ -48,8 +54,15 @@ pub struct Settings {
     pub times: LeaseTimes,
     /// How much faster or slower a clock may run, in hundredths of a percent.
     pub drift: u32,
-    /// Of the hardware watchdog that lives on the leases; zero: there is none.
-    pub watchdog: Duration,
+    /// A hardware watchdog that lives on the leases.
+    pub watchdog: Option<Watchdog>,
+}
+
+/// A device, and after how many seconds without being fed it resets the machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Watchdog {
+    pub device: PathBuf,
+    pub seconds: u32,
 }
 
 /// The kind, with its own settings.
@@ -62,12 +75,7 @@ pub enum Back {
 /// A refusal, and where.
 type Wrong = (Range<usize>, String);
 
-pub fn check(
-    table: &Table,
-    timing: &Timing,
-    safety: &Safety,
-    watchdog: Duration,
-) -> Result<Settings, Wrong> {
+pub fn check(table: &Table, timing: &Timing, safety: &Safety) -> Result<Settings, Wrong> {
     let time = |value: &Option<Spanned<String>>, default| match value {
         None => Ok(default),
         Some(value) => parse_duration(value.get_ref()).map_err(|what| (value.span(), what)),
@@ -87,7 +95,8 @@ pub fn check(
             show(timing.deadtime * 2)
         ));
     }
-    if safety.on_lost == OnLost::Leave && watchdog.is_zero() {
+    let watchdog = watchdog(table)?;
+    if safety.on_lost == OnLost::Leave && watchdog.is_none() {
         return refuse(
             "on-lost = \"leave\" and no watchdog: nothing ends a group whose daemon is lost, or \
              whose stop fails, when its lease is over, and another node would start it: remove \
@@ -102,7 +111,7 @@ pub fn check(
             (value.span(), format!("write a percentage from 0.01% to {most}%, such as \"1%\""))
         })?,
     };
-    let most = most(lease, watchdog);
+    let most = most(lease, watchdog.as_ref().map(|w| w.seconds));
     let times = LeaseTimes { lease, most, wait: wait(most, drift) };
     Ok(Settings { back: back(table)?, times, drift, watchdog })
 }
@@ -114,11 +123,44 @@ fn percent(text: &str) -> Option<u32> {
     (1.0..=f64::from(DRIFT_MOST)).contains(&hundredths).then_some(hundredths as u32)
 }
 
-/// L + 2 W. Without a watchdog that lives on the lease, a daemon that dies or hangs just before it
-/// would have begun to stop is followed by the next one, or by its guard, which both know until
+/// W and its device, if there is one.
+fn watchdog(table: &Table) -> Result<Option<Watchdog>, Wrong> {
+    let Some(written) = &table.watchdog else {
+        return match &table.watchdog_device {
+            Some(device) => Err((
+                device.span(),
+                "a device, and nothing says for how long it may go unfed: write watchdog = \"10s\""
+                    .into(),
+            )),
+            None => Ok(None),
+        };
+    };
+    let time = parse_duration(written.get_ref()).map_err(|what| (written.span(), what))?;
+    let seconds = u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
+    if time.subsec_nanos() != 0 || !WATCHDOG.contains(&seconds) {
+        let (least, most) = (WATCHDOG.start(), WATCHDOG.end());
+        let words = format!("watchdog must be whole seconds, from {least}s to {most}s");
+        return Err((written.span(), words));
+    }
+    let device = match &table.watchdog_device {
+        None => DEVICE.into(),
+        Some(device) if device.get_ref().starts_with("/dev/") => device.get_ref().into(),
+        Some(device) => {
+            return Err((
+                device.span(),
+                "write a path below /dev, such as \"/dev/watchdog1\"".into(),
+            ));
+        }
+    };
+    Ok(Some(Watchdog { device, seconds }))
+}
+
+/// L + 2 W: a freeze of just under W between the look at the lease and the feeding, and the W that
+/// this gives. Without a watchdog that lives on the lease, a daemon that dies or hangs just before
+/// it would have begun to stop is followed by the next one, or by its guard, which both know until
 /// when the lease counted: L and the time that takes.
-fn most(lease: Duration, watchdog: Duration) -> Duration {
-    lease + if watchdog.is_zero() { HUNG } else { watchdog * 2 }
+fn most(lease: Duration, watchdog: Option<u32>) -> Duration {
+    lease + watchdog.map_or(HUNG, |seconds| Duration::from_secs(seconds.into()) * 2)
 }
 
 /// T >= (L + 2 W) (1 + drift) / (1 - drift) + slack.
@@ -162,14 +204,14 @@ impl Settings {
     /// How the waiting time comes about, for `check`.
     pub fn chain(&self) -> String {
         let percent = f64::from(self.drift) / 100.0;
-        let sum = match self.watchdog.is_zero() {
-            true => format!(
+        let sum = match &self.watchdog {
+            None => format!(
                 "no watchdog, so lease {} + {} for a daemon that hangs",
                 show(self.times.lease),
                 show(HUNG)
             ),
-            false => {
-                format!("lease {} + 2 x watchdog {}", show(self.times.lease), show(self.watchdog))
+            Some(watchdog) => {
+                format!("lease {} + 2 x watchdog {}s", show(self.times.lease), watchdog.seconds)
             }
         };
         format!(
@@ -190,7 +232,7 @@ mod tests {
 
     #[test]
     fn the_waiting_time_covers_lease_watchdog_hung_daemon_and_drift() {
-        let wait = |l, w, d| wait(most(S * l, S * w), d).as_secs_f64();
+        let wait = |l, w, d| wait(most(S * l, Some(w).filter(|w| *w > 0)), d).as_secs_f64();
         assert!((wait(30, 0, 100) - (42.0 * 1.01 / 0.99 + 1.0)).abs() < 1e-6);
         assert!((wait(2, 0, 100) - (14.0 * 1.01 / 0.99 + 1.0)).abs() < 1e-6);
         assert!((wait(30, 10, 100) - (50.0 * 1.01 / 0.99 + 1.0)).abs() < 1e-6);

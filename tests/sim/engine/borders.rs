@@ -114,6 +114,8 @@ impl World {
             }
             Fault::Suspend => {
                 self.nodes[n].gap += lasts;
+                // What a device does meanwhile is its own.
+                self.nodes[n].paused |= self.nodes[n].dog.is_some();
                 self.freeze(n, lasts, "suspend");
             }
             Fault::Jump => {
@@ -188,6 +190,7 @@ impl World {
         node.frozen = node.frozen.max(t + lasts);
         node.stall_began.get_or_insert(t);
         let end = node.frozen;
+        self.freeze_feeder(n);
         self.slept(n, t, end);
         self.cover.hit(row);
         self.at(end, Next::Thaw { node: n });
@@ -228,7 +231,7 @@ impl World {
         let t = self.t;
         let node = &mut self.nodes[n];
         node.on = false;
-        (node.lost, node.guard) = (false, None);
+        (node.lost, node.guard, node.dog) = (false, None, None);
         (node.frozen, node.stall_began) = (0, None);
         node.clock.go_on(t);
         let boots = node.boots;

@@ -109,6 +109,7 @@ impl World {
             work.done_at = None;
         } else if self.t >= *done + 2 * self.options.keepalive() {
             self.cover.hit("guard stopped everything");
+            self.end_watchdog(n);
             return self.guard_ends(n);
         }
         if !verified

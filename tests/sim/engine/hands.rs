@@ -38,6 +38,7 @@ impl World {
                     let g = self.group(&group);
                     self.check_reload(n, g);
                     self.check_start(n, g, epoch, valid_until);
+                    self.check_guarded(n, g);
                     self.order_start(n, g, epoch, job, valid_until);
                     self.border(n, Border::StartOrdered);
                 }

@@ -28,6 +28,7 @@ mod sharp;
 mod slots;
 mod systemd;
 mod trace;
+mod watchdog;
 mod world;
 
 use cover::{Cover, ROWS};

@@ -26,6 +26,7 @@ pub struct Node {
     /// The daemon will not come back by itself; and its guard, once it is at work.
     pub lost: bool,
     pub guard: Option<crate::guard::Work>,
+    pub dog: Option<crate::watchdog::Dog>,
     pub disk: Disk,
     pub units: Vec<Units>,
     pub frozen: u64,
@@ -103,6 +104,7 @@ impl Node {
             daemon: None,
             lost: false,
             guard: None,
+            dog: None,
             disk: Disk::default(),
             units: Vec::new(),
             frozen: 0,

@@ -47,6 +47,8 @@ pub struct LeaseOptions {
     pub times: LeaseTimes,
     /// After so long systemd ends a daemon that hangs.
     pub hang: u64,
+    /// Every node has a watchdog that lives on the leases.
+    pub watchdog: Option<u64>,
     /// Parts per million by which the arbiter's clock is fast.
     pub drift: i64,
 }
@@ -234,7 +236,9 @@ impl Options {
         }
         self.leases = leases(self);
         if let Some(leases) = &self.leases {
-            self.safety.on_lost = OnLost::Reboot;
+            if leases.watchdog.is_none() {
+                self.safety.on_lost = OnLost::Reboot;
+            }
             self.safety.quorum_lost = QuorumLost::Keep;
             let most = leases.times.lease / 2;
             let groups = self.groups.iter_mut();
@@ -376,11 +380,14 @@ fn leases(options: &Options) -> Option<LeaseOptions> {
     }
     let ms = Duration::from_millis;
     let lease = options.timing.deadtime * 2 + ms(rng.range(0, 2500));
+    let drift = rng.range(0, 20_000) as i64 - 10_000;
+    let watchdog = rng.chance(400).then(|| rng.range(300, 2000));
     // One that hangs, and the longest time until it is there again.
-    let most = lease + ms(HANG) + ms(2700);
+    let rest = watchdog.map_or(ms(HANG) + ms(2700), |w| ms(w) * 2);
+    let most = lease + rest;
     let wait = most * 101 / 99 + ms(300);
     let times = LeaseTimes { lease, most, wait };
-    Some(LeaseOptions { times, hang: HANG * MS, drift: rng.range(0, 20_000) as i64 - 10_000 })
+    Some(LeaseOptions { times, hang: HANG * MS, watchdog: watchdog.map(|w| w * MS), drift })
 }
 
 fn group(rng: &mut Rng, nodes: usize, n: usize) -> GroupOptions {

@@ -64,6 +64,8 @@ pub enum Next {
     Arbiter { question: Question },
     ArbiterBack { lasted: u64 },
     Hung { node: usize, life: u64 },
+    Feed { node: usize, boot: u64 },
+    Bite { node: usize, fed: u64 },
     Round { node: usize, life: u64, link: usize, round: u64 },
     Fault,
     Ask,
@@ -88,10 +90,12 @@ impl Next {
             | Next::Guard { node, .. }
             | Next::Fence { node, .. }
             | Next::Hung { node, .. }
+            | Next::Feed { node, .. }
             | Next::Round { node, .. }
             | Next::Carrier { node, .. } => Some(*node),
             Next::Thaw { .. }
             | Next::Power { .. }
+            | Next::Bite { .. }
             | Next::Off { .. }
             | Next::Tuesday { .. }
             | Next::Arbiter { .. }
@@ -234,6 +238,8 @@ impl World {
             Next::Arbiter { question } => self.arbiter_hears(question),
             Next::ArbiterBack { lasted } => self.arbiter_back(lasted),
             Next::Hung { node, life } => self.hung(node, life),
+            Next::Feed { node, boot } => self.feed(node, boot),
+            Next::Bite { node, fed } => self.bite(node, fed),
             Next::Round { node, life, link, round } if self.nodes[node].life == life => {
                 self.round(node, link, round);
             }
@@ -342,6 +348,7 @@ impl World {
         if let Some(g) = adopts {
             self.check_adopted(n, g, &actions);
         }
+        self.tell_watchdog(n);
         self.perform(n, actions);
     }
 

@@ -1,0 +1,109 @@
+//! A watchdog device of the kernel, as Documentation/watchdog/watchdog-api.rst of Linux has it: it
+//! counts from the moment it is opened, and resets the machine when it was not fed for its timeout.
+
+use rustix::io::Errno;
+use rustix::ioctl::{Getter, Updater, ioctl, opcode};
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+const SETOPTIONS: rustix::ioctl::Opcode = opcode::read::<i32>(b'W', 4);
+const SETTIMEOUT: rustix::ioctl::Opcode = opcode::read_write::<i32>(b'W', 6);
+const GETTIMEOUT: rustix::ioctl::Opcode = opcode::read::<i32>(b'W', 7);
+/// WDIOS_DISABLECARD.
+const DISABLE: i32 = 1;
+
+/// An open device: it counts.
+pub struct Device(File);
+
+impl Device {
+    /// Counts from now on, and resets the machine after that many seconds, not later. The error
+    /// says what is wrong, and then it does not count.
+    pub fn start(path: &Path, seconds: u32) -> Result<Device, String> {
+        let at = |words: String| format!("{}: {words}", path.display());
+        let opened = OpenOptions::new().write(true).open(path);
+        let device = Device(opened.map_err(|e| {
+            match Errno::from_io_error(&e) {
+            Some(Errno::BUSY) => at(
+                "somebody else has it: RuntimeWatchdogSec= of systemd-system.conf(5), or another \
+                 watchdog daemon: end that, or name another device: watchdog-device in [arbiter]"
+                    .into(),
+            ),
+            Some(Errno::NOENT | Errno::NXIO | Errno::NODEV) => at(
+                "there is no watchdog device: load its driver (modprobe), or remove watchdog from \
+                 [arbiter] on all nodes"
+                    .into(),
+            ),
+            _ => at(e.to_string()),
+        }
+        })?);
+        match device.set(path, seconds) {
+            Ok(()) => Ok(device),
+            Err(words) => Err(device.given_up(words)),
+        }
+    }
+
+    /// From now on so many seconds, or fewer where it cannot count so many.
+    pub fn set(&self, path: &Path, seconds: u32) -> Result<(), String> {
+        let words = match self.set_timeout(seconds) {
+            Ok(got) if got <= seconds => return Ok(()),
+            Ok(got) => format!(
+                "its shortest time is {got} s, and watchdog in [arbiter] is {seconds} s: write \
+                 {got}s there, on all nodes"
+            ),
+            Err(Errno::NOTTY) => "this is no watchdog device".into(),
+            Err(e) => format!("it does not take a time of {seconds} s: {e}"),
+        };
+        Err(format!("{}: {words}", path.display()))
+    }
+
+    /// One that an earlier process opened: it has been counting since then.
+    pub fn found(fd: OwnedFd) -> Device {
+        Device(fd.into())
+    }
+
+    pub fn feed(&mut self) -> std::io::Result<()> {
+        self.0.write_all(b"\0")
+    }
+
+    /// In seconds, as the device has it.
+    pub fn timeout(&self) -> Result<u32, Errno> {
+        // SAFETY: this opcode writes one int, which Getter gives it.
+        let got = unsafe { ioctl(&self.0, Getter::<GETTIMEOUT, i32>::new()) }?;
+        Ok(u32::try_from(got).unwrap_or(u32::MAX))
+    }
+
+    fn set_timeout(&self, seconds: u32) -> Result<u32, Errno> {
+        let mut value = i32::try_from(seconds).unwrap_or(i32::MAX);
+        // SAFETY: this opcode reads and writes one int, which Updater gives it.
+        unsafe { ioctl(&self.0, Updater::<SETTIMEOUT, i32>::new(&mut value)) }?;
+        self.timeout()
+    }
+
+    /// Counts no more and is closed; or it is one that cannot be stopped (nowayout), and is given
+    /// back.
+    pub fn stop(mut self) -> Result<(), Device> {
+        let mut options = DISABLE;
+        // SAFETY: this opcode reads one int, which Updater gives it.
+        let stopped = unsafe { ioctl(&self.0, Updater::<SETOPTIONS, i32>::new(&mut options)) };
+        // Closed after anything but the magic letter it would count on.
+        match stopped.is_ok() && self.0.write_all(b"V").is_ok() {
+            true => Ok(()),
+            false => Err(self),
+        }
+    }
+
+    fn given_up(self, words: String) -> String {
+        match self.stop() {
+            Ok(()) => words,
+            Err(_) => format!("{words}; and it cannot be stopped (nowayout): the machine is reset"),
+        }
+    }
+}
+
+impl AsFd for Device {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}

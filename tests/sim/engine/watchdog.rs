@@ -1,0 +1,109 @@
+//! Hardware watchdogs that live on the leases: the shipped core says until when each is fed, a
+//! feeder as `io::watchdog::feeder` does it, and a device that resets the machine whatever runs or
+//! stands still there.
+
+use crate::rng::MS;
+use crate::world::{Next, World};
+use hafailover::core::time::Instant;
+use hafailover::core::watchdog::Feed;
+
+/// A device that counts.
+#[derive(Clone, Debug)]
+pub struct Dog {
+    until: Instant,
+    fed: u64,
+    /// The machine stood still between the feeder's look and its act.
+    looked: bool,
+}
+
+impl World {
+    /// After whatever happened, before its actions are carried out, as `daemon::Daemon::happen`.
+    pub fn tell_watchdog(&mut self, n: usize) {
+        let Some(timeout) = self.watchdog() else { return };
+        let now = self.nodes[n].now(self.t);
+        let Some(daemon) = &self.nodes[n].daemon else { return };
+        match daemon.core.feed(now) {
+            Feed::Keep => {}
+            Feed::Until(until) => match &mut self.nodes[n].dog {
+                Some(dog) => dog.until = until,
+                None => {
+                    let fed = self.t;
+                    self.nodes[n].dog = Some(Dog { until, fed, looked: false });
+                    self.later(timeout, Next::Bite { node: n, fed });
+                    let boot = self.nodes[n].boots;
+                    self.later(timeout / 5, Next::Feed { node: n, boot });
+                }
+            },
+            Feed::End => self.end_watchdog(n),
+        }
+    }
+
+    fn watchdog(&self) -> Option<u64> {
+        self.options.leases.as_ref()?.watchdog
+    }
+
+    pub fn end_watchdog(&mut self, n: usize) {
+        if self.nodes[n].dog.take().is_some() {
+            let held = (0..self.options.groups.len()).find(|g| self.nodes[n].units[*g].held());
+            if let Some(g) = held {
+                self.broken("Guarded", n, &format!("g{g}: held, and no watchdog counts"));
+            }
+        }
+    }
+
+    /// What is started by a token is started under a watchdog.
+    pub fn check_guarded(&mut self, n: usize, g: usize) {
+        if self.watchdog().is_some() && self.nodes[n].dog.is_none() {
+            self.broken("Guarded", n, &format!("g{g}: starts, and no watchdog counts"));
+        }
+    }
+
+    /// A machine stands still from now on: perhaps in the worst moment.
+    pub fn freeze_feeder(&mut self, n: usize) {
+        let (now, worst) = (self.nodes[n].now(self.t), self.rng.chance(500));
+        if let Some(dog) = &mut self.nodes[n].dog {
+            dog.looked = worst && now < dog.until;
+        }
+    }
+
+    pub fn feed(&mut self, n: usize, boot: u64) {
+        let Some(timeout) = self.watchdog() else { return };
+        let now = self.nodes[n].now(self.t);
+        if self.nodes[n].boots != boot {
+            return;
+        }
+        let Some(dog) = &mut self.nodes[n].dog else { return };
+        let late = std::mem::take(&mut dog.looked);
+        if late || now < dog.until {
+            dog.fed = self.t;
+            let fed = self.t;
+            self.later(timeout, Next::Bite { node: n, fed });
+        }
+        if late {
+            self.cover.hit("watchdog fed by an old look");
+        }
+        self.later(timeout / 5, Next::Feed { node: n, boot });
+    }
+
+    /// Its time is over, if it was not fed since then.
+    pub fn bite(&mut self, n: usize, fed: u64) {
+        let node = &self.nodes[n];
+        let Some(dog) = node.dog.as_ref().filter(|dog| dog.fed == fed) else { return };
+        if node.clock.is_stopped() {
+            // The whole machine is paused, and its watchdog with it.
+            let after = node.frozen.saturating_sub(self.t) + MS;
+            return self.later(after, Next::Bite { node: n, fed });
+        }
+        let still = self.t < node.frozen;
+        if !still && node.now(self.t) < dog.until {
+            self.broken("HandsOff", n, "the watchdog resets what may go on");
+        }
+        self.note(n, "WATCHDOG resets the machine");
+        self.cover.hit(match still {
+            true => "watchdog reset a frozen machine",
+            false => "watchdog reset a machine that went on",
+        });
+        let off = self.rng.ms(300, 3000);
+        self.power_off(n, off);
+    }
+}
