@@ -3,6 +3,7 @@
 use super::{ARBITER, GOOD, good, parse, says};
 use hafailover::config::target;
 use hafailover::core::name::GroupName;
+use std::time::Duration;
 
 #[test]
 fn every_wrong_etcd_says_where_and_what() {
@@ -52,4 +53,28 @@ fn a_group_that_stops_too_slowly_for_the_lease_is_refused() {
         assert_eq!(refused.is_none(), fits);
         assert!(refused.is_none_or(|words| words.contains("lease = ")));
     }
+}
+
+#[test]
+fn every_wrong_watchdog_says_where_and_what() {
+    let with = |more: &str| {
+        format!(
+            "{GOOD}[arbiter]\nkind = \"witness\"\n{more}\n[arbiter.witness]\naddress = \"10.0.0.9\"\n"
+        )
+    };
+    let read = parse(&with("watchdog = \"5s\""), "h.toml", "n1").expect("good");
+    let watchdog = read.watchdog().expect("one");
+    assert_eq!((watchdog.device.to_str(), watchdog.seconds), (Some("/dev/watchdog"), 5));
+    let times = read.arbiter.expect("one").times;
+    assert_eq!(times.most, times.lease + Duration::from_secs(10));
+    let at = GOOD.lines().count() + 3;
+    let cases = [
+        (with("watchdog = \"1s\""), at, "from 2s to 60s"),
+        (with("watchdog = \"61s\""), at, "from 2s to 60s"),
+        (with("watchdog = \"2500ms\""), at, "whole seconds"),
+        (with("watchdog = \"long\""), at, "long"),
+        (with("watchdog-device = \"/dev/watchdog1\""), at, "watchdog = \"10s\""),
+        (with("watchdog = \"5s\"\nwatchdog-device = \"watchdog1\""), at + 1, "below /dev"),
+    ];
+    cases.into_iter().for_each(says);
 }

@@ -98,6 +98,34 @@ fn groups_that_are_vouched_for_too_seldom_are_refused() {
     assert!(said.contains("lease 6s - StopBudget 3s"), "{said}");
 }
 
+/// Goal: a watchdog that is missing, or cannot count as it is to, is found before a group needs it.
+#[test]
+fn a_watchdog_is_looked_at_and_not_opened() {
+    let root = machine();
+    let with = |more: &str| {
+        let arbiter = format!(
+            "[arbiter]\nkind = \"witness\"\n{more}\n[arbiter.witness]\naddress = \"192.0.2.1\"\n"
+        );
+        root.file("etc/hafailover/hafailover.toml", &format!("{GOOD}{SILENCE}{arbiter}"));
+        check(&root).1
+    };
+    let without = with("");
+    assert!(without.contains("note: arbiter: no watchdog: a machine that"), "{without}");
+    assert!(!without.contains("has a watchdog device"), "{without}");
+    let missing = with("watchdog = \"5s\"");
+    assert!(missing.contains("error: /dev/watchdog: there is no such"), "{missing}");
+    assert!(missing.contains("+ 2 x watchdog 5s"), "{missing}");
+    root.file("sys/class/watchdog/watchdog0/identity", "a dog\n");
+    root.file("sys/class/watchdog/watchdog0/max_timeout", "10\n");
+    root.file("sys/class/watchdog/watchdog0/nowayout", "1\n");
+    let good = with("watchdog = \"5s\"");
+    assert!(good.contains("note: /dev/watchdog: a dog") && !good.contains("error"), "{good}");
+    assert!(good.contains("cannot be stopped (nowayout)"), "{good}");
+    let long = with("watchdog = \"11s\"");
+    assert!(long.contains("error: ") && long.contains("write watchdog = \"10s\""), "{long}");
+    assert!(with("").contains("this machine has a watchdog device"));
+}
+
 /// Goal: a line is weighed against the frames of the groups that are enabled, not of one.
 #[test]
 fn a_line_that_cannot_carry_the_groups_is_refused() {

@@ -18,4 +18,5 @@ mod space;
 mod store;
 mod systemd;
 mod token;
+mod watchdog;
 mod witness;
