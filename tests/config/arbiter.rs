@@ -59,7 +59,8 @@ fn a_group_that_stops_too_slowly_for_the_lease_is_refused() {
 fn every_wrong_watchdog_says_where_and_what() {
     let with = |more: &str| {
         format!(
-            "{GOOD}[arbiter]\nkind = \"witness\"\n{more}\n[arbiter.witness]\naddress = \"10.0.0.9\"\n"
+            "{GOOD}[arbiter]\nkind = \"witness\"\n{more}\n[arbiter.witness]\n\
+             address = \"10.0.0.9\"\n"
         )
     };
     let read = parse(&with("watchdog = \"5s\""), "h.toml", "n1").expect("good");

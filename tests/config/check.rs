@@ -104,7 +104,8 @@ fn a_watchdog_is_looked_at_and_not_opened() {
     let root = machine();
     let with = |more: &str| {
         let arbiter = format!(
-            "[arbiter]\nkind = \"witness\"\n{more}\n[arbiter.witness]\naddress = \"192.0.2.1\"\n"
+            "[arbiter]\nkind = \"witness\"\nlease = \"240s\"\n{more}\n[arbiter.witness]\n\
+             address = \"192.0.2.1\"\n"
         );
         root.file("etc/hafailover/hafailover.toml", &format!("{GOOD}{SILENCE}{arbiter}"));
         check(&root).1

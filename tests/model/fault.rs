@@ -296,6 +296,7 @@ impl Step<'_> {
         let node = Arc::make_mut(&mut self.state.nodes[n]);
         node.frozen = true;
         node.settle(node.anchor);
+        self.starve(n, true);
         match lasts {
             Some(SHORT) => {}
             _ => self.state.ghost.absent |= 1 << n,

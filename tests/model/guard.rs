@@ -61,7 +61,7 @@ impl Step<'_> {
         node.guard = None;
         node.settle(node.anchor);
         if node.units.iter().all(|units| units.closed.is_none()) {
-            return;
+            return self.end_watchdog(n);
         }
         match self.cluster.policies[n].safety.on_lost {
             OnLost::Reboot => self.reset(n),

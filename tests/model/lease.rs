@@ -44,6 +44,10 @@ impl State {
 }
 
 impl Step<'_> {
+    fn times(&self) -> LeaseTimes {
+        self.cluster.policies[0].lease.clone().unwrap_or_else(times)
+    }
+
     pub fn ask_arbiter(&mut self, n: usize, group: GroupName, epoch: Epoch, q: (u64, LeaseVerb)) {
         let (now, life) = (self.state.now, self.state.nodes[n].life);
         if !self.state.reaches(n) {
@@ -51,7 +55,7 @@ impl Step<'_> {
         }
         let (ticket, verb) = q;
         let node = format!("n{}", n + 1);
-        let ask = Ask { node, group, epoch, verb, term: times().wait };
+        let ask = Ask { node, group, epoch, verb, term: self.times().wait };
         let number = mix(60, canon(&ask, Origin { now, jobs: 0 }));
         self.state.push(now + WIRE, n, What::Question { life, ticket, ask: Arc::new(ask) }, number);
     }
@@ -80,7 +84,7 @@ impl Step<'_> {
     pub fn unanswered(&mut self, n: usize, life: u16, group: GroupName, ticket: u64, sent: u64) {
         let answer = LeaseAnswer::Unknown("no answer".into());
         let event = Arc::new(Event::Leased { group, ticket, answer });
-        let at = sent + times().limit().as_nanos() as u64;
+        let at = sent + self.times().limit().as_nanos() as u64;
         self.state.push(at, n, What::Tell { life, event }, 61);
     }
 
@@ -107,7 +111,7 @@ impl Step<'_> {
     pub fn restart_arbiter(&mut self, remembers: bool) {
         let now = Instant(self.state.now);
         let kept = remembers.then(|| self.state.arbiter.grants.kept().clone());
-        self.state.arbiter.grants = Grants::new(now, kept, times().wait);
+        self.state.arbiter.grants = Grants::new(now, kept, self.times().wait);
     }
 
     /// The machine ends its own life, and begins the next.

@@ -15,6 +15,7 @@ mod setup;
 mod situations;
 mod step;
 mod watch;
+mod watchdog;
 mod world;
 
 use search::{Search, minimise, replay};

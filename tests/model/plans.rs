@@ -40,6 +40,7 @@ fn usual() -> Vec<Plan> {
         plan("fenced, any fault", FENCED, &[ALL]),
         plan("fenced, a cut, then", FENCED, &[CUT, CRASH | FREEZE]),
         plan("leased, any fault", LEASED, &[ALL | LOST | ARBITER]),
+        plan("watched, any fault", WATCHED, &[CRASH | FREEZE | LOST | CUT | ARBITER | STUCK]),
         plan("fence-self", SELF, &[MOVE, STUCK, CUT | PEOPLE | CRASH]),
         plan("quorum, any fault", Plan { dense: true, ..QUORUM }, &[CUT | CRASH | FREEZE | MOVE]),
     ]
@@ -70,6 +71,8 @@ fn deeper() -> Vec<Plan> {
         plan("any two, three nodes", THREE_WARM, &[ALL, ALL]),
         plan("any two from the start", TWO, &[ALL, ALL]),
         plan("fenced, any two", FENCED, &[ALL, ALL]),
+        plan("watched, a freeze, then", WATCHED, &[FREEZE, CUT | CRASH | FREEZE]),
+        plan("watched, a cut, then", WATCHED, &[CUT | ARBITER, CRASH | FREEZE | LOST]),
         plan("leased, a cut, then the arbiter", LEASED, &[CUT, ARBITER]),
         plan("leased, a cut, then", LEASED, &[CUT, ARBITER | CRASH | FREEZE]),
         plan("leased, the arbiter, then", LEASED, &[ARBITER, CUT | CRASH]),

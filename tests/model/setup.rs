@@ -37,6 +37,8 @@ pub struct Plan {
     pub fenced: bool,
     /// There is an arbiter.
     pub leased: bool,
+    /// And a watchdog on every node.
+    pub watched: bool,
     /// Faults happen between any two events, not only where something is decided.
     pub dense: bool,
     /// The kinds of the first fault, of the second, and so on.
@@ -58,6 +60,7 @@ pub const TWO: Plan = Plan {
     apart: 0,
     fenced: false,
     leased: false,
+    watched: false,
     dense: false,
     faults: &[],
 };
@@ -65,6 +68,7 @@ pub const TWO: Plan = Plan {
 pub const WARM: Plan = Plan { warm: true, apart: 35, ..TWO };
 pub const FENCED: Plan = Plan { fenced: true, ..WARM };
 pub const LEASED: Plan = Plan { leased: true, stop_budget: 100, ..WARM };
+pub const WATCHED: Plan = Plan { watched: true, ..LEASED };
 pub const THREE: Plan = Plan { nodes: 3, links: 1, ..TWO };
 pub const THREE_WARM: Plan = Plan { warm: true, apart: 35, ..THREE };
 pub const PAIR: Plan = Plan { groups: 2, ..TWO };
@@ -134,11 +138,15 @@ impl Plan {
                 guard_bound: ms(2000),
             },
             fences: self.fences(),
-            lease: self.leased.then(crate::lease::times),
+            lease: self.leased.then(|| match self.watched {
+                true => crate::watchdog::times(),
+                false => crate::lease::times(),
+            }),
             fingerprint: 1,
             groups: groups.clone().collect(),
         };
-        Cluster { policies: (0..self.nodes).map(policy).collect(), names }
+        let policies = (0..self.nodes).map(policy).collect();
+        Cluster { policies, names, watched: self.watched }
     }
 
     pub fn first(&self) -> State {

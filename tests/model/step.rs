@@ -95,6 +95,9 @@ impl<'a> Step<'a> {
         if let What::Thaw = item.what {
             return self.thaw(n);
         }
+        if let What::Bite { boot, until } = item.what {
+            return self.bite(n, boot, until);
+        }
         if self.state.nodes[n].frozen {
             let node = Arc::make_mut(&mut self.state.nodes[n]);
             // A socket's buffer is finite: what comes later is dropped.
@@ -120,6 +123,7 @@ impl<'a> Step<'a> {
                     return self.tell(n, Event::Started { group: name, job, result });
                 }
                 let work = Work { id: job, stop: false, life };
+                self.watch_guarded(n);
                 self.state.watch_token(self.cluster, n, group, epoch, &mut self.broken);
                 self.units(n, group, |u| (u.token, u.job) = (Some(epoch), Some(work)));
                 self.job(n, group, boot, work, START);
@@ -302,6 +306,7 @@ impl<'a> Step<'a> {
         self.state.ghost.nodes[n].waits = 0;
         node.frozen = false;
         node.settle(node.anchor);
+        self.starve(n, false);
     }
 
     pub fn tell(&mut self, n: usize, event: Event) {
@@ -314,6 +319,7 @@ impl<'a> Step<'a> {
         if again <= now {
             self.broken.push(Broken::new("Bounded", "the next wake-up is not after this one"));
         }
+        self.tell_watchdog(n);
         self.watch_handled(n, late, &actions);
         self.perform(n, actions);
         let node = Arc::make_mut(&mut self.state.nodes[n]);
@@ -436,7 +442,7 @@ impl<'a> Step<'a> {
     pub fn power_off(&mut self, n: usize) {
         self.end_daemon(n);
         let node = Arc::make_mut(&mut self.state.nodes[n]);
-        node.boot += 1;
+        (node.boot, node.dog) = (node.boot + 1, None);
         for units in &mut node.units {
             *units = Units::default();
         }

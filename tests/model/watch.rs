@@ -21,6 +21,7 @@ pub const NAMES: &[&str] = &[
     "PromiseKept",
     "ReleaseVerified",
     "StuckIsHeld",
+    "Guarded",
     "NoReplay",
     "NoStaleAct",
     "HandsOff",
@@ -163,7 +164,8 @@ impl State {
             let excused = parted || self.ghost.absent & 1 << other != 0;
             // What an exempt second owner leads to is exempt as long as both are there.
             let guess = matches!(kind, "Silent" | "Unseen" | "Operator");
-            let late = kind == "Expired" && self.ghost.asleep & 1 << other != 0;
+            let asleep = self.ghost.asleep & 1 << other != 0 && !cluster.watched;
+            let late = kind == "Expired" && asleep;
             if !(guess && excused || late) {
                 broken.push(Broken::new(
                     "OneOwner",
@@ -180,7 +182,7 @@ impl State {
 }
 
 impl Step<'_> {
-    fn break_(&mut self, name: &'static str, words: String) {
+    pub fn break_(&mut self, name: &'static str, words: String) {
         self.broken.push(Broken::new(name, words));
     }
 

@@ -27,6 +27,8 @@ pub const STOP: u64 = 30 * MS;
 pub struct Cluster {
     pub policies: Vec<Policy>,
     pub names: Vec<GroupName>,
+    /// Every node has a watchdog that lives on the leases.
+    pub watched: bool,
 }
 
 #[derive(Clone)]
@@ -53,6 +55,8 @@ pub struct Node {
     pub writing: Option<(u64, Record)>,
     pub units: Vec<Units>,
     pub frozen: bool,
+    /// A watchdog counts, and may be fed until then.
+    pub dog: Option<Instant>,
     pub held_back: Vec<Item>,
     pub life: u16,
     pub boot: u16,
@@ -161,6 +165,11 @@ pub enum What {
         ask: Arc<Ask>,
     },
     Thaw,
+    /// The watchdog's time is over, if it was not fed since then.
+    Bite {
+        boot: u16,
+        until: Instant,
+    },
     Heal {
         mask: u64,
     },
@@ -238,6 +247,7 @@ impl Node {
             writing: None,
             units: vec![Units::default(); groups],
             frozen: false,
+            dog: None,
             held_back: Vec::new(),
             life: 0,
             boot: 0,
@@ -263,6 +273,9 @@ impl Node {
         hash = mix(hash, canon(&self.disk, origin));
         hash = mix(hash, canon(&self.writing.is_some(), origin));
         hash = mix(hash, canon(&self.units, origin));
+        if self.dog.is_some() {
+            hash = mix(hash, canon(&self.dog, origin));
+        }
         for item in &self.held_back {
             hash = mix(hash, item.number);
         }

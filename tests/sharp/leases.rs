@@ -58,6 +58,30 @@ pub const FAULTS: &[Fault] = &[
         "own.is_some() && says",
     ),
     fault(
+        "feeds the watchdog for the group that lasts longest",
+        "src/core/watchdog.rs",
+        "«self.groups.iter().filter_map(lasts).min()»",
+        "self.groups.iter().filter_map(lasts).max()",
+    ),
+    fault(
+        "feeds the watchdog whatever the lease says",
+        "src/core/watchdog.rs",
+        "Some(«if cared» {",
+        "if true",
+    ),
+    fault(
+        "stops the watchdog before it knows what it owns",
+        "src/core/watchdog.rs",
+        "_ if «self.groups.values().any(unread)» =>",
+        "false",
+    ),
+    fault(
+        "lets the watchdog reset what is in maintenance",
+        "src/core/watchdog.rs",
+        "Some(«if cared» {",
+        "if false",
+    ),
+    fault(
         "has a new lease by restarting",
         "src/core/observe.rs",
         "let until = «lasts.unwrap_or(now + times.lease)»;",
