@@ -8,7 +8,7 @@ use crate::core::watchdog::Feed;
 use crate::core::{Event, StartError};
 use crate::io::Inbox;
 use crate::io::systemd::Systemd;
-use crate::io::watchdog::{Answer, Handle};
+use crate::io::watchdog::{Answer, Handle, Trouble};
 
 #[derive(Default)]
 pub struct Watchdog {
@@ -18,7 +18,7 @@ pub struct Watchdog {
     turn: u64,
     armed: bool,
     waiting: Vec<Start>,
-    wrong: Option<String>,
+    wrong: Option<Trouble>,
 }
 
 /// [`Action::Start`](crate::core::Action::Start).
@@ -69,22 +69,32 @@ impl Watchdog {
         if answer.turn != self.turn {
             return (Vec::new(), None);
         }
+        let before = self.wrong.clone();
         self.armed = answer.armed == Ok(true);
-        let wrong = answer.armed.err().filter(|_| self.on);
-        let mut events = Vec::new();
-        if let Some(why) = &wrong {
-            let failed = |start: Start| {
-                let error = StartError::Failed { unit: "watchdog".into(), result: why.clone() };
-                Event::Started { group: start.group, job: start.job, result: Err(error) }
-            };
-            events.extend(self.waiting.drain(..).map(failed));
-        } else if self.armed || !self.on {
-            self.waiting.drain(..).for_each(|start| start.go(systemd));
+        match answer.armed {
+            Err(trouble) if self.on => self.wrong = Some(trouble),
+            // That nothing is fed says nothing of the device.
+            Ok(false) if self.on && matches!(before, Some(Trouble::Device(_))) => {}
+            Ok(_) | Err(_) => self.wrong = None,
         }
-        let before = std::mem::replace(&mut self.wrong, wrong.clone());
-        let saying = match (before, wrong) {
-            (before, Some(why)) if before.as_ref() != Some(&why) => {
-                let words = format!("{why}; nothing starts here until it is mended");
+        let mut events = Vec::new();
+        match &self.wrong {
+            Some(why) => {
+                let failed = |start: Start| {
+                    let (unit, result) = ("watchdog".into(), why.words().into());
+                    let result = Err(StartError::Failed { unit, result });
+                    Event::Started { group: start.group, job: start.job, result }
+                };
+                events.extend(self.waiting.drain(..).map(failed));
+            }
+            None if self.armed || !self.on => {
+                self.waiting.drain(..).for_each(|start| start.go(systemd));
+            }
+            None => {}
+        }
+        let saying = match (before, &self.wrong) {
+            (before, Some(why)) if before.as_ref() != Some(why) => {
+                let words = format!("{}; nothing starts here until it is mended", why.words());
                 Some(Saying::new(What::WatchdogLost, words))
             }
             (Some(_), None) => Some(Saying::new(What::WatchdogBack, "it can be fed again")),

@@ -7,7 +7,7 @@ use hafailover::core::time::Instant;
 use hafailover::core::watchdog::Feed;
 use hafailover::io::Input;
 use hafailover::io::watchdog::feeder::Feeder;
-use hafailover::io::watchdog::{Answer, Handle, SOCKET};
+use hafailover::io::watchdog::{Answer, Handle, SOCKET, Trouble};
 use std::os::unix::net::UnixDatagram;
 use tokio::sync::mpsc::{Receiver, channel};
 
@@ -31,6 +31,13 @@ fn answer(inbox: &mut Receiver<Input>) -> Answer {
     }
 }
 
+fn device(said: Answer) -> String {
+    match said.armed {
+        Err(Trouble::Device(why)) => why,
+        other => panic!("no word of a device: {other:?}"),
+    }
+}
+
 fn of(device: &str) -> Watchdog {
     Watchdog { device: device.into(), seconds: 5 }
 }
@@ -48,14 +55,14 @@ fn what_is_no_watchdog_is_none() {
     let turn = handle.tell(LONG).expect("a device is needed");
     let said = answer(&mut inbox);
     assert_eq!(said.turn, turn);
-    let why = said.armed.expect_err("no watchdog");
+    let why = device(said);
     assert!(why.contains("/dev/null: this is no watchdog device"), "{why}");
     assert_eq!(handle.tell(LONG), None, "said already");
 
     let turn = handle.set(Some(of("/dev/watchdog-that-is-not-there")));
     let said = answer(&mut inbox);
     assert_eq!(said.turn, turn);
-    let why = said.armed.expect_err("no device");
+    let why = device(said);
     assert!(why.contains("modprobe"), "{why}");
 
     let turn = handle.tell(Feed::End).expect("it is no more needed");
@@ -71,9 +78,11 @@ fn a_feeder_that_is_away_is_found_again() {
     let (sender, mut inbox) = channel(16);
     let handle = Handle::spawn(of("/dev/null"), sender).expect("a thread");
     handle.tell(LONG).expect("a device is needed");
-    let why = answer(&mut inbox).armed.expect_err("nobody there");
-    assert!(why.contains("nobody feeds the watchdog"), "{why}");
+    match answer(&mut inbox).armed {
+        Err(Trouble::Feeder(why)) => assert!(why.contains("nobody feeds the watchdog"), "{why}"),
+        other => panic!("not away: {other:?}"),
+    }
     std::fs::rename("/run/hafailover/away", SOCKET).expect("back");
-    let why = answer(&mut inbox).armed.expect_err("said again by itself");
+    let why = device(answer(&mut inbox));
     assert!(why.contains("this is no watchdog device"), "{why}");
 }

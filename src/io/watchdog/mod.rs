@@ -121,7 +121,24 @@ pub fn end() -> io::Result<()> {
 pub struct Answer {
     /// Of the word.
     pub turn: u64,
-    pub armed: Result<bool, String>,
+    pub armed: Result<bool, Trouble>,
+}
+
+/// Why it is not known to count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// It cannot be armed.
+    Device(String),
+    /// Nobody answers who would feed it.
+    Feeder(String),
+}
+
+impl Trouble {
+    pub fn words(&self) -> &str {
+        match self {
+            Trouble::Device(words) | Trouble::Feeder(words) => words,
+        }
+    }
 }
 
 /// The daemon's end.
@@ -226,12 +243,15 @@ fn serve(shared: &Shared, inbox: &Inbox) {
         let armed = match say(&mut line, &word) {
             Ok(Words::Armed) => Ok(true),
             Ok(Words::Off) => Ok(false),
-            Ok(Words::Failed(why)) => Err(why),
-            Err(e) => Err(format!(
+            Ok(Words::Failed(why)) => Err(Trouble::Device(why)),
+            Err(e) => Err(Trouble::Feeder(format!(
                 "{SOCKET}: {e}: nobody feeds the watchdog: systemctl status \
                  hafailover-watchdog.socket hafailover-watchdog.service"
-            )),
+            ))),
         };
+        if armed.is_err() {
+            again = again.min(LIMIT);
+        }
         shared.current.lock().expect("nobody panics with it").answered = current.turn;
         shared.changed.notify_all();
         let answer = Answer { turn: current.turn, armed };
