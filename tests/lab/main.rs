@@ -12,6 +12,7 @@ mod escalate;
 mod facts;
 mod fence_faults;
 mod fences;
+mod guest;
 mod hands;
 mod harness;
 mod identity;
@@ -230,6 +231,9 @@ fn all() -> Vec<Told> {
     let fenced = fenced.map(|story| told((2, story)));
     let suite = format!("{own}{}", harness::rootfs::WITH_AGENTS);
     all.extend(fenced.map(|told| Told { suite: suite.clone(), ..told }));
+    let suite = format!("{own}{}", harness::rootfs::WITH_KERNEL);
+    let guest = guest::ALL.iter().map(|story| told((0, story)));
+    all.extend(guest.map(|told| Told { suite: suite.clone(), ..told }));
     if own != NEWER {
         for name in ON_NEWER {
             let same = all.iter().find(|t| t.name == *name).expect("a story of that name");

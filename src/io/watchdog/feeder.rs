@@ -152,11 +152,14 @@ impl Feeder {
             // Nothing to wait for but the next word.
             self.fed = now;
             let first = !std::mem::replace(&mut self.starved, true);
-            return first.then(|| {
-                "what is owned here may not go on, and it is not released: the watchdog is not \
-                 fed, and resets this machine"
-                    .into()
-            });
+            let words = match self.until {
+                None => "an earlier feeder's device counts: it is fed once the daemon says so",
+                Some(_) => {
+                    "what is owned here may not go on, and it is not released: the watchdog is \
+                     not fed, and resets this machine"
+                }
+            };
+            return first.then(|| words.into());
         }
         if let Err(e) = device.feed() {
             self.fed = now;

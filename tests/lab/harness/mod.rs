@@ -4,6 +4,7 @@
 
 pub mod bmc;
 pub mod client;
+pub mod guest;
 pub mod heart;
 pub mod net;
 pub mod node;
@@ -31,6 +32,7 @@ pub struct Lab {
     pub line: serial::NullModem,
     pub net: net::Net,
     dir: PathBuf,
+    layers: String,
     /// Dropped last: the nodes are gone by then.
     _remains: Remains,
 }
@@ -47,15 +49,15 @@ impl Lab {
         let dir = PathBuf::from(format!("/tmp/hafailover-lab-{}", std::process::id()));
         std::fs::create_dir_all(&dir).expect("a directory for the lab");
         sh(&format!("mount -t tmpfs -o mode=755 tmpfs {}", dir.display()));
-        let base = rootfs::with_package(&dir, suite, more);
+        let layers = rootfs::with_package(&dir, suite, more);
         let disk = make_disk(&dir);
         let net = net::Net::new();
         let line = serial::NullModem::new();
         std::fs::create_dir_all(dir.join("stamps")).expect("a directory for the stamps");
-        let node = |n| Node::new(n, &dir, &base, &disk, (n < 2).then(|| line.device(n)));
+        let node = |n| Node::new(n, &dir, &layers, &disk, (n < 2).then(|| line.device(n)));
         let nodes_off = (0..nodes).map(node).collect();
         let heart = None;
-        let mut lab = Lab { heart, nodes: nodes_off, line, net, dir, _remains: remains };
+        let mut lab = Lab { heart, nodes: nodes_off, line, net, dir, layers, _remains: remains };
         lab.boot_all(&(0..nodes).collect::<Vec<_>>());
         lab
     }
@@ -124,6 +126,11 @@ impl Lab {
     /// Goes with the lab, and is in memory: no disk makes anybody wait.
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// Of a root file system with the package, for an overlay.
+    pub fn layers(&self) -> &str {
+        &self.layers
     }
 
     /// The node whose group service answers at the address, asked from the client.

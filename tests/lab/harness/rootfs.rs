@@ -14,6 +14,9 @@ pub const OF_AGENTS: &str = "python3,python3-pexpect,python3-pycurl,ipmitool";
 const AGENTS: &str = "cd \"$1/tmp\" && APT_CONFIG=\"$MMDEBSTRAP_APT_CONFIG\" \
                       apt-get download -q fence-agents && \
                       dpkg-deb -x fence-agents_*.deb \"$1\" && rm fence-agents_*.deb";
+/// The end of a suite's name: with a kernel, for a guest.
+pub const WITH_KERNEL: &str = "+kernel";
+const KERNEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/harness/kernel.sh");
 /// Started by the distribution, of no use here; Samba is started by the group.
 const UNWANTED: &str = "samba-ad-dc smbd nmbd apt-daily.timer apt-daily-upgrade.timer \
                         dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap nftables \
@@ -39,11 +42,14 @@ pub fn suite() -> String {
 /// A directory with the base system and these packages more, for use as the lowest layer. `None`:
 /// it cannot be built here.
 pub fn base(suite: &str, more: &str) -> Option<PathBuf> {
-    let (release, hook) = match suite.strip_suffix(WITH_AGENTS) {
-        Some(release) => (release, AGENTS),
-        None => (suite, "true"),
+    let (release, hook, script) = if let Some(release) = suite.strip_suffix(WITH_AGENTS) {
+        (release, AGENTS, "")
+    } else if let Some(release) = suite.strip_suffix(WITH_KERNEL) {
+        (release, KERNEL, include_str!("kernel.sh"))
+    } else {
+        (suite, "true", "")
     };
-    let name = format!("{suite}-{:08x}", recipe(more));
+    let name = format!("{suite}-{:08x}", recipe(&[more, script]));
     let dir = Path::new(CACHE).join(name);
     if dir.join("etc/os-release").exists() {
         return Some(dir);
@@ -68,9 +74,10 @@ pub fn base(suite: &str, more: &str) -> Option<PathBuf> {
 }
 
 /// FNV-1a of what the base is made of: another list is another base.
-fn recipe(more: &str) -> u32 {
+fn recipe(more: &[&str]) -> u32 {
     let step = |hash: u32, byte: u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
-    [PACKAGES, UNWANTED, DROPPED, more].iter().flat_map(|w| w.bytes()).fold(0x811c_9dc5, step)
+    let every = [PACKAGES, UNWANTED, DROPPED].iter().chain(more);
+    every.flat_map(|w| w.bytes()).fold(0x811c_9dc5, step)
 }
 
 /// The newest package that `make deb` made.

@@ -1,0 +1,164 @@
+//! The guest: a machine with a hardware watchdog that lives on the leases. Whatever hangs, it is
+//! reset before another node may start its groups; and not while they may run.
+
+use crate::cluster::{Cluster, PATIENCE};
+use crate::harness::guest::Guest;
+use crate::harness::wait;
+use crate::leases::LEASE;
+use crate::stories::Story;
+use std::time::{Duration, Instant};
+
+pub const ALL: &[(&str, Story)] = &[("watchdog_lives_on_the_leases", lives_on_the_leases)];
+
+/// `watchdog` below.
+const WATCHDOG: Duration = Duration::from_secs(5);
+/// A machine that is emulated on a busy one.
+const SLOW: Duration = Duration::from_secs(15);
+
+/// n2 is there in this file only.
+const CONFIG: &str = "[cluster]\nname = \"lab\"\n[[node]]\nname = \"n1\"\n[[node]]\nname = \"n2\"\n\
+    [[link]]\ntype = \"udp\"\ninterface = \"dummy0\"\n[timing]\ndeadtime = \"2s\"\n\
+    initdead = \"4s\"\n[arbiter]\nkind = \"witness\"\nlease = \"6s\"\nwatchdog = \"5s\"\n\
+    [arbiter.witness]\naddress = \"127.0.0.1\"\n";
+const WITNESS: &str = "address = \"127.0.0.1\"\nlongest = \"30s\"\n[[cluster]]\nname = \"lab\"\n\
+    keys = \"/etc/hafailover/keys\"\n";
+const LINK: &str = "[Unit]\nDescription=The link\nBefore=hafailover.service\n[Service]\n\
+    Type=oneshot\nRemainAfterExit=yes\n\
+    ExecStart=ip address add 192.168.9.1/24 dev dummy0\n\
+    ExecStart=ip link set dummy0 up multicast on\n[Install]\nWantedBy=multi-user.target\n";
+const TARGET: &str = "[Unit]\nDescription=Files\nRequires=sleeper.service\n[X-Hafailover]\n\
+    Nodes=n1 n2\nStopBudget=2s\n[Install]\nWantedBy=hafailover-groups.target\n";
+const SLEEPER: &str = "[Unit]\nDescription=A member\n[Service]\nExecStart=sleep infinity\n";
+const FILES: &[(&str, &str)] = &[
+    ("etc/hostname", "n1\n"),
+    ("etc/hafailover/hafailover.toml", CONFIG),
+    ("etc/hafailover/witness.toml", WITNESS),
+    ("etc/systemd/system/link.service", LINK),
+    ("etc/systemd/system/files.target", TARGET),
+    ("etc/systemd/system/sleeper.service", SLEEPER),
+    // A witness that never granted anything, and not one that has lost what it knew.
+    ("var/lib/hafailover-witness/39b0d83311d75f32", "{}\n"),
+];
+const SETUP: &str = "hafailover keygen\n\
+    systemctl -q enable link files.target hafailover-witness\n";
+
+/// The daemon says until when; PID 1 keeps the device; and a machine that hangs is reset by it.
+fn lives_on_the_leases(c: &mut Cluster) {
+    let mut guest = Guest::new(c.lab.dir(), c.lab.layers(), FILES, SETUP);
+    let checked = guest.run("hafailover check").text;
+    assert!(checked.contains("i6300ESB") && !checked.contains("error"), "{checked}");
+    assert_eq!(counts(&mut guest), None, "nothing is owned");
+    guest.must("hafailover state create && systemctl start hafailover");
+    runs(&mut guest);
+    goes_on(&mut guest);
+
+    feeder_is_killed(&mut guest);
+    daemon_is_restarted(&mut guest);
+    daemon_is_stopped(&mut guest);
+    daemon_hangs(&mut guest);
+    guest.wait_up();
+    runs(&mut guest);
+    kernel_hangs(&mut guest);
+}
+
+/// The device's time in seconds, if it counts.
+fn counts(guest: &mut Guest) -> Option<u64> {
+    let shown = guest.must("cd /sys/class/watchdog/watchdog0; cat state timeout");
+    let (state, timeout) = shown.split_once('\n').expect("two lines");
+    (state == "active").then(|| timeout.trim().parse().expect("a number"))
+}
+
+/// The group runs, and the device counts.
+fn runs(guest: &mut Guest) {
+    wait("the group", PATIENCE, || {
+        let status = guest.run("hafailover status --json").text;
+        let status: serde_json::Value = serde_json::from_str(&status).ok()?;
+        (status["view"]["groups"][0]["phase"] == "running").then_some(())
+    });
+    assert_eq!(counts(guest), Some(WATCHDOG.as_secs()));
+}
+
+/// Longer than an unfed device would let it.
+fn goes_on(guest: &mut Guest) {
+    let member = member(guest);
+    let event = guest.event(WATCHDOG * 2 + Duration::from_secs(1));
+    assert!(event.is_none(), "{event:?}");
+    assert_eq!(counts(guest), Some(WATCHDOG.as_secs()));
+    assert_eq!(self::member(guest), member);
+}
+
+fn member(guest: &mut Guest) -> String {
+    main_process(guest, "sleeper")
+}
+
+fn main_process(guest: &mut Guest, unit: &str) -> String {
+    guest.must(&format!("systemctl show -P MainPID {unit}"))
+}
+
+/// The device stays open, with PID 1, and the next feeder goes on.
+fn feeder_is_killed(guest: &mut Guest) {
+    let feeder = main_process(guest, "hafailover-watchdog");
+    guest.must("systemctl kill -s KILL hafailover-watchdog");
+    wait("the next feeder", PATIENCE, || {
+        let next = main_process(guest, "hafailover-watchdog");
+        (next != "0\n" && next != feeder).then_some(())
+    });
+    goes_on(guest);
+}
+
+/// From here on PID 1 does not end a daemon that hangs.
+fn daemon_is_restarted(guest: &mut Guest) {
+    let member = member(guest);
+    guest.must(
+        "mkdir /etc/systemd/system/hafailover.service.d; cd /etc/systemd/system; \
+         printf '[Service]\\nWatchdogSec=0\\n' >hafailover.service.d/patient.conf; \
+         systemctl daemon-reload; systemctl restart hafailover",
+    );
+    runs(guest);
+    goes_on(guest);
+    assert_eq!(self::member(guest), member, "a restart of the daemon touched a member");
+}
+
+/// Nothing is owned any more, and nothing is fed.
+fn daemon_is_stopped(guest: &mut Guest) {
+    guest.must("systemctl stop hafailover");
+    assert_eq!(member(guest), "0\n");
+    assert_eq!(counts(guest), None);
+    let event = guest.event(WATCHDOG * 2 + Duration::from_secs(1));
+    assert!(event.is_none(), "{event:?}");
+    guest.must("systemctl enable -q --now hafailover");
+    runs(guest);
+}
+
+/// The device resets the machine, after the lease and not long after.
+fn daemon_hangs(guest: &mut Guest) {
+    let asked = Instant::now();
+    let said = guest.must(
+        "systemctl kill -s STOP hafailover; cut -d ' ' -f 4 /run/hafailover/lasts/files; \
+         cut -d ' ' -f 1 /proc/uptime",
+    );
+    let hangs = Instant::now();
+    let (until, now) = said.split_once('\n').expect("two lines");
+    let until = Duration::from_nanos(until.parse().expect("nanoseconds"));
+    let left = until.saturating_sub(Duration::from_secs_f64(now.trim().parse().expect("seconds")));
+    assert!(left <= LEASE, "{left:?}");
+    let reset = reset_by_watchdog(guest);
+    assert!(reset - asked > left, "within the lease: after {:?} of {left:?}", reset - asked);
+    let after = reset - hangs;
+    assert!(after < left + WATCHDOG * 2 + SLOW, "after {after:?}, and {left:?} were left");
+}
+
+/// Of a whole machine that stands still nobody is left but the device.
+fn kernel_hangs(guest: &mut Guest) {
+    let hangs = Instant::now();
+    guest.tell("echo 0 >/proc/sys/kernel/panic; echo c >/proc/sysrq-trigger");
+    let after = reset_by_watchdog(guest) - hangs;
+    assert!(after < WATCHDOG + SLOW, "after {after:?}");
+}
+
+/// When it was, by qemu's word that it was the device.
+fn reset_by_watchdog(guest: &Guest) -> Instant {
+    let event = guest.event(PATIENCE).expect("the machine is reset");
+    assert_eq!(event.what, "WATCHDOG");
+    event.at
+}
