@@ -78,6 +78,10 @@ impl Feeder {
             Told::Feed { until, seconds, device } => match self.set(&device, seconds) {
                 Ok(words) => {
                     (self.until, self.free) = (Some(until), false);
+                    if self.starved {
+                        // At once: there may be no time left for a pause.
+                        self.fed = Instant::default();
+                    }
                     (Words::Armed, words)
                 }
                 Err(why) => (Words::Failed(why.clone()), Some(why)),
@@ -93,14 +97,12 @@ impl Feeder {
     fn set(&mut self, path: &Path, seconds: u32) -> Result<Option<String>, String> {
         let timeout = Duration::from_secs(seconds.into());
         let Some(device) = &self.device else { return self.start(path, seconds) };
-        if self.path.as_ref().is_some_and(|of| of != path) {
-            let old = self.device.take();
-            let started = self.start(path, seconds);
-            match (started.is_ok(), old) {
-                (true, Some(old)) => drop(old.stop()),
-                (_, old) => self.device = old,
-            }
-            return started;
+        if let Some(of) = self.path.as_ref().filter(|of| *of != path) {
+            return Err(format!(
+                "{} is taken when nothing is held here any more: until then {} is fed",
+                path.display(),
+                of.display()
+            ));
         }
         if self.timeout != timeout {
             device.set(path, seconds)?;

@@ -6,6 +6,7 @@ use crate::world::World;
 use hafailover::core::Command;
 use hafailover::core::heartbeat::Heartbeat;
 use hafailover::core::name::{Epoch, GroupName};
+use hafailover::core::policy::OnLost;
 use hafailover::core::time::{Duration, Instant};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -117,7 +118,11 @@ impl World {
         let Some(leases) = &self.options.leases else { return };
         let times = leases.times.clone();
         // It is written down in steps.
-        let slack = times.lease / 10 + Duration::from_nanos(100 * MS);
+        let mut slack = times.lease / 10 + Duration::from_nanos(100 * MS);
+        if self.options.safety.on_lost == OnLost::Leave {
+            // Its watchdog alone resets it, and was fed until then.
+            slack += Duration::from_nanos(self.watchdog().unwrap_or_default());
+        }
         let now = self.nodes[n].now(self.t);
         for g in 0..self.options.groups.len() {
             let units = &self.nodes[n].units[g];

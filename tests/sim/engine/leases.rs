@@ -290,8 +290,8 @@ impl World {
     }
 
     /// Two owners on a lease are nobody's mistake where a whole machine stood still, a daemon was
-    /// away once more in the time that is left for that once, or a clock showed what was not so. A
-    /// watchdog ends all but the last.
+    /// away once more in the time that is left for that once, a clock showed what was not so, or a
+    /// person was wrong. A watchdog ends all but the last two.
     pub fn is_frozen_excuse(&self, n: usize, m: usize) -> bool {
         let Some(leases) = &self.options.leases else { return false };
         let window = leases.times.wait.as_nanos() as u64 * 11 / 10;
@@ -299,7 +299,9 @@ impl World {
         let slept = to.min(self.t).saturating_sub(from) >= NAP && to + window >= self.t;
         let times = self.arbiter.away[m].iter().filter(|at| **at + window >= self.t).count();
         let away = (slept || times > 1) && leases.watchdog.is_none();
-        away || self.nodes[m].paused || self.nodes[n].jumped || self.nodes[n].paused
+        // A person's word took the place of its voucher.
+        let called = self.is_called_down(m, n);
+        away || called || self.nodes[m].paused || self.nodes[n].jumped || self.nodes[n].paused
     }
 
     /// What the node may live on is over by its own clock, and it still has the group.

@@ -12,6 +12,8 @@ use hafailover::core::watchdog::Feed;
 pub struct Dog {
     until: Instant,
     fed: u64,
+    /// At its last look the feeder did not feed it.
+    starved: bool,
     /// The machine stood still between the feeder's look and its act.
     looked: bool,
 }
@@ -25,10 +27,15 @@ impl World {
         match daemon.core.feed(now) {
             Feed::Keep => {}
             Feed::Until(until) => match &mut self.nodes[n].dog {
-                Some(dog) => dog.until = until,
+                Some(dog) => {
+                    dog.until = until;
+                    if dog.starved && now < until {
+                        self.fill(n, timeout);
+                    }
+                }
                 None => {
                     let fed = self.t;
-                    self.nodes[n].dog = Some(Dog { until, fed, looked: false });
+                    self.nodes[n].dog = Some(Dog { until, fed, starved: false, looked: false });
                     self.later(timeout, Next::Bite { node: n, fed });
                     let boot = self.nodes[n].boots;
                     self.later(timeout / 5, Next::Feed { node: n, boot });
@@ -38,7 +45,15 @@ impl World {
         }
     }
 
-    fn watchdog(&self) -> Option<u64> {
+    fn fill(&mut self, n: usize, timeout: u64) {
+        let fed = self.t;
+        if let Some(dog) = &mut self.nodes[n].dog {
+            (dog.fed, dog.starved) = (fed, false);
+            self.later(timeout, Next::Bite { node: n, fed });
+        }
+    }
+
+    pub fn watchdog(&self) -> Option<u64> {
         self.options.leases.as_ref()?.watchdog
     }
 
@@ -74,10 +89,9 @@ impl World {
         }
         let Some(dog) = &mut self.nodes[n].dog else { return };
         let late = std::mem::take(&mut dog.looked);
-        if late || now < dog.until {
-            dog.fed = self.t;
-            let fed = self.t;
-            self.later(timeout, Next::Bite { node: n, fed });
+        dog.starved = !late && now >= dog.until;
+        if !dog.starved {
+            self.fill(n, timeout);
         }
         if late {
             self.cover.hit("watchdog fed by an old look");
