@@ -4,12 +4,13 @@
 use crate::cluster::{Cluster, PATIENCE};
 use crate::harness::guest::Guest;
 use crate::harness::wait;
-use crate::leases::LEASE;
 use crate::stories::Story;
 use std::time::{Duration, Instant};
 
 pub const ALL: &[(&str, Story)] = &[("watchdog_lives_on_the_leases", lives_on_the_leases)];
 
+/// `lease` below: a daemon on a slow machine has the time to be restarted.
+const LEASE: Duration = Duration::from_secs(10);
 /// `watchdog` below.
 const WATCHDOG: Duration = Duration::from_secs(5);
 /// A machine that is emulated on a busy one.
@@ -18,7 +19,7 @@ const SLOW: Duration = Duration::from_secs(15);
 /// n2 is there in this file only.
 const CONFIG: &str = "[cluster]\nname = \"lab\"\n[[node]]\nname = \"n1\"\n[[node]]\nname = \"n2\"\n\
     [[link]]\ntype = \"udp\"\ninterface = \"dummy0\"\n[timing]\ndeadtime = \"2s\"\n\
-    initdead = \"4s\"\n[arbiter]\nkind = \"witness\"\nlease = \"6s\"\nwatchdog = \"5s\"\n\
+    initdead = \"4s\"\n[arbiter]\nkind = \"witness\"\nlease = \"10s\"\nwatchdog = \"5s\"\n\
     [arbiter.witness]\naddress = \"127.0.0.1\"\n";
 const WITNESS: &str = "address = \"127.0.0.1\"\nlongest = \"30s\"\n[[cluster]]\nname = \"lab\"\n\
     keys = \"/etc/hafailover/keys\"\n";
@@ -27,7 +28,7 @@ const LINK: &str = "[Unit]\nDescription=The link\nBefore=hafailover.service\n[Se
     ExecStart=ip address add 192.168.9.1/24 dev dummy0\n\
     ExecStart=ip link set dummy0 up multicast on\n[Install]\nWantedBy=multi-user.target\n";
 const TARGET: &str = "[Unit]\nDescription=Files\nRequires=sleeper.service\n[X-Hafailover]\n\
-    Nodes=n1 n2\nStopBudget=2s\n[Install]\nWantedBy=hafailover-groups.target\n";
+    Nodes=n1 n2\nStopBudget=1s\n[Install]\nWantedBy=hafailover-groups.target\n";
 const SLEEPER: &str = "[Unit]\nDescription=A member\n[Service]\nExecStart=sleep infinity\n";
 const FILES: &[(&str, &str)] = &[
     ("etc/hostname", "n1\n"),
