@@ -66,8 +66,8 @@ pub const FAULTS: &[Fault] = &[
     fault(
         "feeds the watchdog whatever the lease says",
         "src/core/watchdog.rs",
-        "Some(«if cared» {",
-        "if true",
+        "Some(if «cared» {",
+        "true",
     ),
     fault(
         "stops the watchdog before it knows what it owns",
@@ -78,8 +78,8 @@ pub const FAULTS: &[Fault] = &[
     fault(
         "lets the watchdog reset what is in maintenance",
         "src/core/watchdog.rs",
-        "Some(«if cared» {",
-        "if false",
+        "let cared = «world.is_cared_for(name)»;",
+        "false",
     ),
     fault(
         "has a new lease by restarting",
