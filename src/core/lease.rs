@@ -69,6 +69,8 @@ pub struct Lease {
     pub waits: Option<Instant>,
     /// The stamp of the first heartbeat that said that the group is in maintenance.
     pub cared: Option<Instant>,
+    /// At the last look every peer knew of it.
+    pub sheltered: bool,
     /// What the guard was last told.
     pub told: Option<(Epoch, Instant)>,
     /// The time was over before the stop was; told and acted on once.

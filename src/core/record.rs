@@ -2,7 +2,7 @@
 
 use super::heartbeat::{GroupReport, GroupWish, NodeWishes, Register, Release};
 use super::name::{BootId, Epoch, GroupName, NodeId};
-use super::time::Duration;
+use super::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,9 +23,10 @@ pub struct Record {
     /// strays.
     #[serde(default)]
     pub lasting: BTreeMap<GroupName, BTreeSet<NodeId>>,
-    /// Groups of ours in a maintenance that every peer had heard of at the last look.
+    /// Groups of ours in a maintenance that every peer had heard of at the last look; until when
+    /// the lease lasts that there is after it, from the word that ends it on.
     #[serde(default)]
-    pub sheltered: BTreeSet<GroupName>,
+    pub shelter: BTreeMap<GroupName, Option<Instant>>,
     /// How long somebody may live on what this node vouched for, by the settings of then.
     #[serde(default)]
     pub waits: Duration,

@@ -4,6 +4,7 @@
 use super::heartbeat::{Heartbeat, Held, Phase};
 use super::lease::{LeaseAnswer, LeaseVerb, Pending};
 use super::name::{Epoch, GroupName};
+use super::ownership::in_maintenance;
 use super::policy::{LeaseTimes, Policy};
 use super::record::Record;
 use super::say::{Saying, What};
@@ -59,23 +60,37 @@ impl Core {
 
     /// The maintenance ends, or a peer no longer says it: from now on a lease counts again, and
     /// there is one to get it in. No peer takes over before it has heard us say so. A daemon that
-    /// adopts the group has not heard the peers yet: it goes by what the last one knew, on disk.
+    /// adopts the group has not heard the peers yet: it goes by what the last one knew, on disk,
+    /// where the end stands with the word that ends it, before anybody hears that.
     fn end_care(&mut self, now: Instant, name: &GroupName, times: &LeaseTimes) {
         let world = self.world(now);
         let (says, cared) = (world.says_maintenance(name), world.is_cared_for(name));
+        let stays = in_maintenance(&world, name);
         let group = self.group_mut(name);
         group.lease.cared.take_if(|_| !says);
         if group.phase() == Phase::Unknown {
             return;
         }
-        let own = group.own;
-        let sheltered = &mut self.store.record.sheltered;
+        let before = std::mem::replace(&mut group.lease.sheltered, cared);
+        let (own, anew) = (group.own, now + times.lease);
+        let shelter = &mut self.store.record.shelter;
+        let was = shelter.get(name).copied();
         if own.is_some() && cared {
-            sheltered.insert(name.clone());
-        } else if sheltered.remove(name)
-            && let Some(epoch) = own
-        {
-            self.group_mut(name).lease.keep(epoch, now + times.lease);
+            match was {
+                _ if stays => drop(shelter.insert(name.clone(), None)),
+                Some(None) => drop(shelter.insert(name.clone(), Some(anew))),
+                Some(Some(_)) | None => {}
+            }
+            return;
+        }
+        shelter.remove(name);
+        let until = match was {
+            Some(Some(until)) if !before => Some(until),
+            Some(_) => Some(anew),
+            None => Some(anew).filter(|_| before),
+        };
+        if let (Some(epoch), Some(until)) = (own, until) {
+            self.group_mut(name).lease.keep(epoch, until);
         }
     }
 

@@ -54,8 +54,8 @@ pub const FAULTS: &[Fault] = &[
     fault(
         "has a new lease by a maintenance that nobody heard of",
         "src/core/renew.rs",
-        "if «own.is_some() && cared» {",
-        "own.is_some() && says",
+        "if own.is_some() && «cared» {",
+        "says",
     ),
     fault(
         "feeds the watchdog for the group that lasts longest",

@@ -90,10 +90,15 @@ impl World {
         if known { Some(self.nodes[n].now(self.t)) } else { care.ended }
     }
 
-    /// It writes down until when it may go on.
-    pub fn note_lasts(&mut self, n: usize, g: usize, epoch: Epoch, until: Instant) {
-        let Some(leases) = &self.options.leases else { return };
-        let lease = leases.times.lease;
+    /// In a maintenance that everybody has heard of no lease ends anything.
+    fn is_cared(&self, n: usize, g: usize) -> bool {
+        let care = self.given.cared.get(&(n, self.nodes[n].boots, g));
+        care.is_some_and(|care| care.on && care.heard.len() + 1 == self.nodes.len())
+    }
+
+    /// Until when the owner by this epoch may go on, at most, by what it was given.
+    fn given_until(&self, n: usize, g: usize, epoch: Epoch) -> Instant {
+        let lease = self.options.leases.as_ref().map(|l| l.times.lease).unwrap_or_default();
         let was = self.nodes[n].units[g].lasts_of(epoch);
         let granted = self.given.leases.get(&(n, g, epoch)).map(|at| *at + lease);
         let voucher = |m| self.given.vouchers.get(&(m, n, g, epoch)).map(|at| *at + lease);
@@ -101,16 +106,41 @@ impl World {
         let vouched: Option<Vec<Instant>> = others.map(voucher).collect();
         let vouched = vouched.and_then(|all| all.into_iter().min());
         let cared = self.care_ended(n, g).map(|at| at + lease);
-        let most = was.max(granted).max(vouched).max(cared).unwrap_or_default();
-        // A person's word takes the place of a voucher.
+        was.max(granted).max(vouched).max(cared).unwrap_or_default()
+    }
+
+    /// A person's word takes the place of a voucher.
+    fn has_confirmed(&self, n: usize) -> bool {
         let word = |c: &Command| matches!(c, Command::ConfirmDown { .. });
-        let said = self.rules.commanded.iter().any(|(by, _, command)| *by == n && word(command));
-        if until > most + Duration::from_millis(1) && !said {
+        self.rules.commanded.iter().any(|(by, _, command)| *by == n && word(command))
+    }
+
+    /// It writes down until when it may go on.
+    pub fn note_lasts(&mut self, n: usize, g: usize, epoch: Epoch, until: Instant) {
+        if self.options.leases.is_none() {
+            return;
+        }
+        let most = self.given_until(n, g, epoch);
+        if until > most + Duration::from_millis(1) && !self.has_confirmed(n) {
             let late = until.since(most);
             let words = format!("g{g}: goes on for {late:?} longer than anybody gave it");
             self.broken("LeaseTrue", n, &words);
         }
         self.nodes[n].units[g].lasts = Some((epoch, until));
+    }
+
+    /// Its watchdog may be fed until then, for all that it holds.
+    pub fn check_fed(&mut self, n: usize, until: Instant) {
+        for g in 0..self.options.groups.len() {
+            let units = &self.nodes[n].units[g];
+            let Some(epoch) = units.token.or(units.closed) else { continue };
+            let most = self.given_until(n, g, epoch);
+            let late = until > most + Duration::from_millis(1);
+            if late && !self.is_cared(n, g) && !self.has_confirmed(n) {
+                let words = format!("g{g}: its watchdog is fed for longer than anybody gave it");
+                return self.broken("LeaseTrue", n, &words);
+            }
+        }
     }
 
     /// An owner begins to stop before its time is over, and what has not stopped is reset.

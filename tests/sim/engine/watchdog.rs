@@ -24,7 +24,11 @@ impl World {
         let Some(timeout) = self.watchdog() else { return };
         let now = self.nodes[n].now(self.t);
         let Some(daemon) = &self.nodes[n].daemon else { return };
-        match daemon.core.feed(now) {
+        let feed = daemon.core.feed(now);
+        if let Feed::Until(until) = feed {
+            self.check_fed(n, until);
+        }
+        match feed {
             Feed::Keep => {}
             Feed::Until(until) => match &mut self.nodes[n].dog {
                 Some(dog) => {
