@@ -76,12 +76,6 @@ pub const FAULTS: &[Fault] = &[
         "false",
     ),
     fault(
-        "lets the watchdog reset what is in maintenance",
-        "src/core/watchdog.rs",
-        "let cared = «world.is_cared_for(name)»;",
-        "false",
-    ),
-    fault(
         "has a new lease by restarting",
         "src/core/observe.rs",
         "let until = «lasts.unwrap_or(now + times.lease)»;",

@@ -14,45 +14,47 @@ const GETTIMEOUT: rustix::ioctl::Opcode = opcode::read::<i32>(b'W', 7);
 /// WDIOS_DISABLECARD.
 const DISABLE: i32 = 1;
 
+const BUSY: &str = "somebody else has it: RuntimeWatchdogSec= of systemd-system.conf(5), or \
+                    another watchdog daemon: end that, or name another device: watchdog-device in \
+                    [arbiter]";
+const MISSING: &str = "there is no watchdog device: load its driver (modprobe), or remove watchdog \
+                       from [arbiter] on all nodes";
+const STUCK: &str = "and it cannot be stopped (nowayout): the machine is reset";
+
 /// An open device: it counts.
 pub struct Device(File);
 
 impl Device {
-    /// Counts from now on, and resets the machine after that many seconds, not later. The error
-    /// says what is wrong, and then it does not count.
-    pub fn start(path: &Path, seconds: u32) -> Result<Device, String> {
-        let at = |words: String| format!("{}: {words}", path.display());
+    /// Counts from now on, and resets the machine after that many seconds, or fewer: how many is
+    /// given back. The error says what is wrong, and then it does not count.
+    pub fn start(path: &Path, seconds: u32) -> Result<(Device, u32), String> {
+        let at = |words: &str| format!("{}: {words}", path.display());
         let opened = OpenOptions::new().write(true).open(path);
-        let device = Device(opened.map_err(|e| {
-            match Errno::from_io_error(&e) {
-            Some(Errno::BUSY) => at(
-                "somebody else has it: RuntimeWatchdogSec= of systemd-system.conf(5), or another \
-                 watchdog daemon: end that, or name another device: watchdog-device in [arbiter]"
-                    .into(),
-            ),
-            Some(Errno::NOENT | Errno::NXIO | Errno::NODEV) => at(
-                "there is no watchdog device: load its driver (modprobe), or remove watchdog from \
-                 [arbiter] on all nodes"
-                    .into(),
-            ),
-            _ => at(e.to_string()),
-        }
+        let device = Device(opened.map_err(|e| match Errno::from_io_error(&e) {
+            Some(Errno::BUSY) => at(BUSY),
+            Some(Errno::NOENT | Errno::NXIO | Errno::NODEV) => at(MISSING),
+            _ => at(&e.to_string()),
         })?);
+        if device.timeout() == Err(Errno::NOTTY) {
+            return Err(at("this is no watchdog device"));
+        }
         match device.set(path, seconds) {
-            Ok(()) => Ok(device),
-            Err(words) => Err(device.given_up(words)),
+            Ok(got) => Ok((device, got)),
+            Err(words) => Err(match device.stop() {
+                Ok(()) => words,
+                Err(_) => format!("{words}; {STUCK}"),
+            }),
         }
     }
 
-    /// From now on so many seconds, or fewer where it cannot count so many.
-    pub fn set(&self, path: &Path, seconds: u32) -> Result<(), String> {
+    /// From now on so many seconds, or fewer where it cannot count so many: how many.
+    pub fn set(&self, path: &Path, seconds: u32) -> Result<u32, String> {
         let words = match self.set_timeout(seconds) {
-            Ok(got) if got <= seconds => return Ok(()),
+            Ok(got) if (1..=seconds).contains(&got) => return Ok(got),
             Ok(got) => format!(
-                "its shortest time is {got} s, and watchdog in [arbiter] is {seconds} s: write \
-                 {got}s there, on all nodes"
+                "it counts {got} s, and watchdog in [arbiter] is {seconds} s: write {got}s there, \
+                 on all nodes"
             ),
-            Err(Errno::NOTTY) => "this is no watchdog device".into(),
             Err(e) => format!("it does not take a time of {seconds} s: {e}"),
         };
         Err(format!("{}: {words}", path.display()))
@@ -91,13 +93,6 @@ impl Device {
         match stopped.is_ok() && self.0.write_all(b"V").is_ok() {
             true => Ok(()),
             false => Err(self),
-        }
-    }
-
-    fn given_up(self, words: String) -> String {
-        match self.stop() {
-            Ok(()) => words,
-            Err(_) => format!("{words}; and it cannot be stopped (nowayout): the machine is reset"),
         }
     }
 }

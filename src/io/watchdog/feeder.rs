@@ -25,6 +25,8 @@ pub struct Feeder {
     path: Option<PathBuf>,
     /// Since nobody has said anything yet, an earlier feeder's device is not fed.
     until: Option<Instant>,
+    /// The time as it was asked for, and as the device has it.
+    wanted: u32,
     timeout: Duration,
     fed: Instant,
     /// It cannot be stopped, and nothing is owned any more.
@@ -36,9 +38,11 @@ impl Feeder {
     /// With what an earlier feeder left.
     pub fn new(socket: UnixDatagram, found: Option<Device>) -> Feeder {
         let timeout = found.as_ref().and_then(|device| device.timeout().ok());
+        let timeout = timeout.unwrap_or_default();
         Feeder {
             socket,
-            timeout: Duration::from_secs(timeout.unwrap_or_default().into()),
+            wanted: timeout,
+            timeout: Duration::from_secs(timeout.into()),
             device: found,
             path: None,
             until: None,
@@ -95,7 +99,6 @@ impl Feeder {
 
     /// As it is, or started, or set anew.
     fn set(&mut self, path: &Path, seconds: u32) -> Result<Option<String>, String> {
-        let timeout = Duration::from_secs(seconds.into());
         let Some(device) = &self.device else { return self.start(path, seconds) };
         if let Some(of) = self.path.as_ref().filter(|of| *of != path) {
             return Err(format!(
@@ -104,22 +107,22 @@ impl Feeder {
                 of.display()
             ));
         }
-        if self.timeout != timeout {
-            device.set(path, seconds)?;
-            self.timeout = timeout;
+        if self.wanted != seconds {
+            let got = device.set(path, seconds)?;
+            (self.wanted, self.timeout) = (seconds, Duration::from_secs(got.into()));
         }
         self.path = Some(path.into());
         Ok(None)
     }
 
     fn start(&mut self, path: &Path, seconds: u32) -> Result<Option<String>, String> {
-        let device = Device::start(path, seconds)?;
-        self.timeout = Duration::from_secs(seconds.into());
+        let (device, got) = Device::start(path, seconds)?;
+        (self.wanted, self.timeout) = (seconds, Duration::from_secs(got.into()));
         self.fed = clock::now();
         let kept = notify::keep(&device, NAME);
         (self.device, self.path) = (Some(device), Some(path.into()));
         let path = path.display();
-        let words = format!("{path}: resets this machine if it is not fed for {seconds} s");
+        let words = format!("{path}: resets this machine if it is not fed for {got} s");
         Ok(Some(match kept {
             Ok(()) => words,
             Err(e) => format!("{words}; a feeder that dies ends it ({e})"),
