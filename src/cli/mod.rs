@@ -35,7 +35,7 @@ use std::process::ExitCode;
 
 /// A line on standard error from what must not end because nobody reads it: a journal that went
 /// away is a broken pipe.
-fn tell<T: std::fmt::Display>(words: T) {
+fn tell(words: impl std::fmt::Display) {
     let _ = writeln!(std::io::stderr(), "{words}");
 }
 

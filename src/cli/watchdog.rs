@@ -1,6 +1,6 @@
 //! `hafailover watchdog`: feeds the hardware watchdog that lives on the leases.
 
-use crate::io::{rt, watchdog};
+use crate::io::watchdog;
 use std::process::ExitCode;
 
 /// Feed the hardware watchdog for the daemon (run by hafailover-watchdog.service)
@@ -8,9 +8,7 @@ use std::process::ExitCode;
 pub struct Args {}
 
 pub fn run(_: Args) -> ExitCode {
-    let got = rt::ask();
-    super::tell(format!("scheduling: {}", got.scheduling));
-    match watchdog::feed(super::tell::<String>) {
+    match watchdog::feed() {
         Ok(never) => match never {},
         Err(error) => super::fail(&format!("the watchdog: {error}"), 1, false),
     }

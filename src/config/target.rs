@@ -295,7 +295,22 @@ pub fn outlasts(target: &Target, settings: &Settings) -> Option<String> {
     in_lease(target, settings, &read_settings(target, settings).ok()?.policy)
 }
 
+/// Of a group that is held here, and of which nothing but its members is known any more: it is
+/// stopped in the time that there is.
+pub fn settle_noted(target: &Target, settings: &Settings) -> Result<GroupSettings, String> {
+    let mut group = read_group(target, settings)?;
+    let most = settings.arbiter.as_ref().map_or(Duration::MAX, |a| a.stop_most());
+    group.policy.stop_budget = group.policy.stop_budget.min(most);
+    Ok(group)
+}
+
 fn read_settings(target: &Target, settings: &Settings) -> Result<GroupSettings, String> {
+    let group = read_group(target, settings)?;
+    budgeted(target, settings)?;
+    Ok(group)
+}
+
+fn read_group(target: &Target, settings: &Settings) -> Result<GroupSettings, String> {
     let everywhere: Vec<NodeId> = settings.nodes.iter().map(|n| n.id).collect();
     let mut policy = GroupPolicy {
         nodes: everywhere.clone(),
@@ -352,7 +367,6 @@ fn read_settings(target: &Target, settings: &Settings) -> Result<GroupSettings, 
             }
         }
     }
-    budgeted(target, settings)?;
     Ok(GroupSettings {
         policy,
         listed_order,

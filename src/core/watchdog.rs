@@ -17,6 +17,10 @@ pub enum Feed {
     End,
 }
 
+impl Feed {
+    pub const FOR_EVER: Feed = Feed::Until(Instant(u64::MAX));
+}
+
 impl Core {
     /// As long as everything that is owned here may go on. What everybody knows to be in
     /// maintenance may go on for ever.

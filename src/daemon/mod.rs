@@ -22,7 +22,8 @@ use crate::core::heartbeat::Held;
 use crate::core::name::BootId;
 use crate::core::say::{Saying, What};
 use crate::core::time::Instant;
-use crate::core::{Boot, Core, Event};
+use crate::core::watchdog::Feed;
+use crate::core::{Boot, Core, Event, Terminate};
 use crate::io::journal::{self, Journal};
 use crate::io::keep::Keeper;
 use crate::io::log::Log;
@@ -97,6 +98,8 @@ struct Daemon {
     suspended: Duration,
     owns: bool,
     going: Option<Going>,
+    /// The machine goes down.
+    down: bool,
     carriers: mpsc::Receiver<BTreeMap<String, bool>>,
     load: mpsc::Sender<Loaded>,
     loaded: mpsc::Receiver<Loaded>,
@@ -173,6 +176,7 @@ impl Daemon {
             suspended: clock::suspended(),
             owns: false,
             going: None,
+            down: false,
             carriers,
             load,
             loaded,
@@ -200,6 +204,10 @@ impl Daemon {
             self.parts.notify.turned();
         }
         self.parts.notify.stopping();
+        if self.down && self.core.feed(clock::now()) == Feed::FOR_EVER {
+            // What is in maintenance ends with the machine, in its own time.
+            self.parts.watchdog.tell(Feed::End);
+        }
         self.parts.watchdog.flush();
         self.parts.journal.flush(FLUSH);
         Ok(())
@@ -287,7 +295,8 @@ impl Daemon {
             }
             Input::Event(event) => self.happen(event),
             Input::Watchdog(answer) => {
-                let (events, saying) = self.parts.watchdog.answered(answer, &self.parts.systemd);
+                let go = |start: watchdog::Start| start.go(&self.parts.systemd);
+                let (events, saying) = self.parts.watchdog.answered(answer, go);
                 saying.iter().for_each(|saying| self.parts.say(saying));
                 events.into_iter().for_each(|event| self.happen(event));
             }
@@ -299,6 +308,7 @@ impl Daemon {
 
     fn happen(&mut self, event: Event) {
         let now = clock::now();
+        self.down |= matches!(event, Event::Terminate { kind: Terminate::Shutdown });
         if matches!(event, Event::Terminate { .. }) {
             self.going.get_or_insert(Going { since: now, extended: None, let_go: false });
         }

@@ -128,9 +128,14 @@ impl Parts {
                 }
                 Action::Start { group, epoch, job, valid_until } => {
                     let start = Start { group, epoch, job, valid_until };
-                    self.watchdog.start(start, &self.systemd);
+                    if let Some(failed) = self.watchdog.start(start, |s| s.go(&self.systemd)) {
+                        let _ = self.inbox.try_send(Input::Event(failed));
+                    }
                 }
-                Action::Stop { group, job } => self.systemd.stop(group, job),
+                Action::Stop { group, job } => {
+                    self.watchdog.forget(&group);
+                    self.systemd.stop(group, job);
+                }
                 Action::KillUsers { group, unit, job } => self.systemd.kill_users(group, unit, job),
                 Action::Reset { group, flush } => self.reset(&group, flush),
                 Action::Prove { group, epoch, proof } => token::prove(&group, epoch, &proof),

@@ -153,7 +153,7 @@ impl Setup {
             let target = target::read(Path::new("/"), &name);
             let group = target.and_then(|t| target::settle(&t, &self.settings)).or_else(|error| {
                 errors.push(format!("{name} runs here by a token: {error}"));
-                target::settle(&noted(&name).ok_or(error)?, &self.settings)
+                target::settle_noted(&noted(&name).ok_or(error)?, &self.settings)
             });
             if let Ok(group) = group {
                 all.groups.insert(name, group);

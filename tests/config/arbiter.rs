@@ -49,6 +49,8 @@ fn a_group_that_stops_too_slowly_for_the_lease_is_refused() {
         let target = target::read(root.path(), &name).expect("read");
         let result = target::settle(&target, &settings);
         assert_eq!(result.is_ok(), fits, "{budget}");
+        let noted = target::settle_noted(&target, &settings).expect("it is held here");
+        assert!(noted.policy.stop_budget <= Duration::from_secs(10), "{budget}");
         let refused = target::outlasts(&target, &settings);
         assert_eq!(refused.is_none(), fits);
         assert!(refused.is_none_or(|words| words.contains("lease = ")));

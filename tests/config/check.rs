@@ -116,6 +116,8 @@ fn a_watchdog_is_looked_at_and_not_opened() {
     let missing = with("watchdog = \"5s\"");
     assert!(missing.contains("error: /dev/watchdog: there is no such"), "{missing}");
     assert!(missing.contains("+ 2 x watchdog 5s"), "{missing}");
+    root.file("dev/watchdog", "");
+    assert!(with("watchdog = \"5s\"").contains("note: /dev/watchdog: the kernel tells nothing"));
     root.file("sys/class/watchdog/watchdog0/identity", "a dog\n");
     root.file("sys/class/watchdog/watchdog0/max_timeout", "10\n");
     root.file("sys/class/watchdog/watchdog0/nowayout", "1\n");

@@ -50,7 +50,7 @@ const LONG: Feed = Feed::Until(Instant(u64::MAX));
 fn what_is_no_watchdog_is_none() {
     feeder();
     let (sender, mut inbox) = channel(16);
-    let handle = Handle::spawn(of("/dev/null"), sender).expect("a thread");
+    let handle = Handle::spawn(Some(of("/dev/null")), sender).expect("a thread");
     assert_eq!(handle.tell(Feed::Keep), None);
     let turn = handle.tell(LONG).expect("a device is needed");
     let said = answer(&mut inbox);
@@ -76,7 +76,7 @@ fn a_feeder_that_is_away_is_found_again() {
     feeder();
     std::fs::rename(SOCKET, "/run/hafailover/away").expect("away");
     let (sender, mut inbox) = channel(16);
-    let handle = Handle::spawn(of("/dev/null"), sender).expect("a thread");
+    let handle = Handle::spawn(Some(of("/dev/null")), sender).expect("a thread");
     handle.tell(LONG).expect("a device is needed");
     match answer(&mut inbox).armed {
         Err(Trouble::Feeder(why)) => assert!(why.contains("nobody feeds the watchdog"), "{why}"),

@@ -55,6 +55,10 @@ fn none(root: &Path, findings: &mut Findings) {
 fn device(root: &Path, watchdog: &Watchdog, findings: &mut Findings) {
     let (path, seconds) = (watchdog.device.display(), watchdog.seconds);
     let Some(shown) = Shown::of(root, &watchdog.device) else {
+        let node = root.join(watchdog.device.strip_prefix("/").unwrap_or(&watchdog.device));
+        if node.exists() {
+            return findings.note(format!("{path}: the kernel tells nothing of it: try it"));
+        }
         return findings.error(format!(
             "{path}: there is no such watchdog device: load its driver (modprobe), correct \
              watchdog-device in [arbiter], or remove watchdog there on all nodes: no group starts \

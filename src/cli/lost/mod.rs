@@ -47,8 +47,6 @@ pub struct Args {
 struct Plan {
     on_lost: OnLost,
     bound: Duration,
-    /// A hardware watchdog counts as long as something is left here.
-    watchdog: bool,
     /// How long after a lease its group may still be on its way down; `None`: there are none.
     rest: Option<Duration>,
     names: Names,
@@ -62,7 +60,6 @@ impl Plan {
         Plan {
             on_lost: OnLost::Reboot,
             bound: BOUND,
-            watchdog: true,
             rest: Some(Duration::ZERO),
             names: Names::default(),
             managed: BTreeMap::new(),
@@ -100,7 +97,6 @@ fn read_plan() -> Plan {
     Plan {
         on_lost: settings.as_ref().map_or(OnLost::Reboot, |s| s.safety.on_lost),
         bound: settings.as_ref().map_or(BOUND, bound),
-        watchdog: settings.as_ref().is_none_or(|s| s.watchdog().is_some()),
         rest: settings.as_ref().map_or(Some(Duration::ZERO), rest),
         names: names.unwrap_or_default(),
         managed: targets.into_iter().map(managed).collect(),
@@ -117,8 +113,7 @@ pub fn run(args: Args) -> ExitCode {
     let _ = mlockall(MlockAllFlags::CURRENT);
     let plan = plan();
     let unread = plan.is_none();
-    let Plan { on_lost, bound, watchdog, rest, names, managed, speech } =
-        plan.unwrap_or_else(Plan::blind);
+    let Plan { on_lost, bound, rest, names, managed, speech } = plan.unwrap_or_else(Plan::blind);
     let journal = Journal::spawn(Path::new(journal::SOCKET), names).ok();
     let say = |what: What, group: &GroupName, words: String| {
         super::tell(format!("hafailover lost: {group}: {words}"));
@@ -149,6 +144,7 @@ pub fn run(args: Args) -> ExitCode {
         let why = if unread { "the disk with its members does not answer" } else { why };
         let end = match on_lost {
             OnLost::Reboot => "this machine is reset now",
+            OnLost::Leave if watchdog::counts() => "the watchdog resets this machine",
             OnLost::Leave => "it is left as it is (on-lost = \"leave\"): no other node may take it",
         };
         say(What::GuardDone, group, format!("{why}; {end}"));
@@ -161,16 +157,17 @@ pub fn run(args: Args) -> ExitCode {
     let latest = if resets { ends } else { Instant(u64::MAX) };
     voice.into_iter().for_each(|v| v.end(latest));
     match left.is_empty() {
-        true if watchdog => end_watchdog(),
-        true => ExitCode::SUCCESS,
+        true => nothing_left(),
         false if resets => reset(),
         false => ExitCode::from(1),
     }
 }
 
-/// Nothing is left here that it guards.
-fn end_watchdog() -> ExitCode {
-    if let Err(error) = watchdog::end() {
+/// Nothing that a hardware watchdog would guard.
+fn nothing_left() -> ExitCode {
+    if watchdog::counts()
+        && let Err(error) = watchdog::end()
+    {
         super::tell(format!("hafailover lost: the watchdog: {error}"));
     }
     ExitCode::SUCCESS
@@ -229,7 +226,10 @@ fn stop_all(
 /// Nobody stops any more what a guard held that died at work: others count on its bound.
 fn ended() -> ExitCode {
     let of = |name| std::env::var(name).unwrap_or_default();
-    if !died(&of("EXIT_CODE"), &of("EXIT_STATUS")) || token::list().is_empty() {
+    if token::list().is_empty() {
+        return nothing_left();
+    }
+    if !died(&of("EXIT_CODE"), &of("EXIT_STATUS")) {
         return ExitCode::SUCCESS;
     }
     match plan().map_or(OnLost::Reboot, |plan| plan.on_lost) {

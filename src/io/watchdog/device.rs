@@ -11,8 +11,9 @@ use std::path::Path;
 const SETOPTIONS: rustix::ioctl::Opcode = opcode::read::<i32>(b'W', 4);
 const SETTIMEOUT: rustix::ioctl::Opcode = opcode::read_write::<i32>(b'W', 6);
 const GETTIMEOUT: rustix::ioctl::Opcode = opcode::read::<i32>(b'W', 7);
-/// WDIOS_DISABLECARD.
+/// WDIOS_DISABLECARD, WDIOS_ENABLECARD.
 const DISABLE: i32 = 1;
+const ENABLE: i32 = 2;
 
 const BUSY: &str = "somebody else has it: RuntimeWatchdogSec= of systemd-system.conf(5), or \
                     another watchdog daemon: end that, or name another device: watchdog-device in \
@@ -21,7 +22,7 @@ const MISSING: &str = "there is no watchdog device: load its driver (modprobe), 
                        from [arbiter] on all nodes";
 const STUCK: &str = "and it cannot be stopped (nowayout): the machine is reset";
 
-/// An open device: it counts.
+/// An open device.
 pub struct Device(File);
 
 impl Device {
@@ -38,11 +39,15 @@ impl Device {
         if device.timeout() == Err(Errno::NOTTY) {
             return Err(at("this is no watchdog device"));
         }
-        match device.set(path, seconds) {
+        match device.set(path, seconds).and_then(|got| {
+            // Some count only from the first feeding on.
+            let _ = device.count(true);
+            device.feed().map(|()| got).map_err(|e| at(&e.to_string()))
+        }) {
             Ok(got) => Ok((device, got)),
-            Err(words) => Err(match device.stop() {
-                Ok(()) => words,
-                Err(_) => format!("{words}; {STUCK}"),
+            Err(words) => Err(match device.give_up() {
+                true => words,
+                false => format!("{words}; {STUCK}"),
             }),
         }
     }
@@ -60,13 +65,13 @@ impl Device {
         Err(format!("{}: {words}", path.display()))
     }
 
-    /// One that an earlier process opened: it has been counting since then.
+    /// One that an earlier process opened; perhaps it counts.
     pub fn found(fd: OwnedFd) -> Device {
         Device(fd.into())
     }
 
-    pub fn feed(&mut self) -> std::io::Result<()> {
-        self.0.write_all(b"\0")
+    pub fn feed(&self) -> std::io::Result<()> {
+        (&self.0).write_all(b"\0")
     }
 
     /// In seconds, as the device has it.
@@ -83,17 +88,17 @@ impl Device {
         self.timeout()
     }
 
-    /// Counts no more and is closed; or it is one that cannot be stopped (nowayout), and is given
-    /// back.
-    pub fn stop(mut self) -> Result<(), Device> {
-        let mut options = DISABLE;
+    /// Whether it counts from now on. One that cannot be stopped (nowayout) refuses.
+    pub fn count(&self, on: bool) -> Result<(), Errno> {
+        let mut options = if on { ENABLE } else { DISABLE };
         // SAFETY: this opcode reads one int, which Updater gives it.
-        let stopped = unsafe { ioctl(&self.0, Updater::<SETOPTIONS, i32>::new(&mut options)) };
-        // Closed after anything but the magic letter it would count on.
-        match stopped.is_ok() && self.0.write_all(b"V").is_ok() {
-            true => Ok(()),
-            false => Err(self),
-        }
+        unsafe { ioctl(&self.0, Updater::<SETOPTIONS, i32>::new(&mut options)) }
+    }
+
+    /// Stopped and closed; false: it cannot be stopped.
+    fn give_up(self) -> bool {
+        // Closed after anything but the magic letter some would count on.
+        self.count(false).is_ok() && (&self.0).write_all(b"V").is_ok()
     }
 }
 

@@ -4,26 +4,33 @@
 //! (FileDescriptorStoreMax= of systemd.service(5)): a feeder that dies stops nothing.
 
 use super::device::Device;
-use super::{Told, Words};
+use super::{FED, Told, Words, numbered};
 use crate::core::time::Instant;
 use crate::io::{clock, notify, reset};
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
 /// It is fed so often in its time.
 const OFTEN: u32 = 5;
 /// How often a feeder without a device looks whether there is one to feed.
 const IDLE: Duration = Duration::from_secs(3600);
+/// Who does not read its answer holds up no feeding.
+const ANSWER: Duration = Duration::from_millis(10);
 const MESSAGE_MAX: usize = 4096;
 
 pub struct Feeder {
     socket: UnixDatagram,
     device: Option<Device>,
-    /// `None`: an earlier feeder opened it.
+    pid1: Sender<Option<OwnedFd>>,
+    /// `None`: an earlier feeder opened it, and it is not known which it is.
     path: Option<PathBuf>,
-    /// Since nobody has said anything yet, an earlier feeder's device is not fed.
+    /// It counts.
+    armed: bool,
+    /// `None`: nobody has said anything yet.
     until: Option<Instant>,
     /// The time as it was asked for, and as the device has it.
     wanted: u32,
@@ -39,24 +46,33 @@ impl Feeder {
     pub fn new(socket: UnixDatagram, found: Option<Device>) -> Feeder {
         let timeout = found.as_ref().and_then(|device| device.timeout().ok());
         let timeout = timeout.unwrap_or_default();
+        let last = std::fs::read_to_string(FED).ok();
+        let (path, until, free) = match last.as_deref().map(Told::read) {
+            Some(Some(Told::Feed { until, device, .. })) => (Some(device), Some(until), false),
+            Some(Some(Told::End)) => (None, None, true),
+            Some(None) | None => (None, None, false),
+        };
+        let _ = socket.set_write_timeout(Some(ANSWER));
         Feeder {
             socket,
             wanted: timeout,
             timeout: Duration::from_secs(timeout.into()),
+            armed: found.is_some() && last.is_some(),
             device: found,
-            path: None,
-            until: None,
+            path,
+            pid1: pid1(),
+            until,
             fed: Instant::default(),
-            free: false,
+            free,
             starved: false,
         }
     }
 
     /// Waits for one thing and deals with it. The words are for people.
     pub fn turn(&mut self) -> io::Result<Option<String>> {
-        let wait = match (&self.device, self.pause()) {
-            (Some(_), pause) => pause.saturating_sub(clock::now().since(self.fed)),
-            (None, _) => IDLE,
+        let wait = match self.armed {
+            true => self.pause().saturating_sub(clock::now().since(self.fed)),
+            false => IDLE,
         };
         self.socket.set_read_timeout(Some(wait.max(Duration::from_millis(1))))?;
         let mut buffer = [0; MESSAGE_MAX];
@@ -76,8 +92,8 @@ impl Feeder {
     }
 
     fn told(&mut self, message: &[u8], from: &SocketAddr) -> Option<String> {
-        let told = Told::read(message)?;
-        let (answer, words) = match told {
+        let (number, text) = numbered(message)?;
+        let (answer, words) = match Told::read(text)? {
             Told::End => (Words::Off, self.end()),
             Told::Feed { until, seconds, device } => match self.set(&device, seconds) {
                 Ok(words) => {
@@ -88,67 +104,97 @@ impl Feeder {
                     }
                     (Words::Armed, words)
                 }
-                Err(why) => (Words::Failed(why.clone()), Some(why)),
+                Err(why) => {
+                    // What counts is fed by the newest word, also where it cannot be changed.
+                    self.until = Some(until);
+                    (Words::Failed(why.clone()), Some(why))
+                }
             },
         };
+        self.remember();
         // Who asked and went away has no use for it.
         let to = from.as_pathname();
-        let _ = to.map(|to| self.socket.send_to(answer.write().as_bytes(), to));
+        let answer = format!("{number} {}", answer.write());
+        let _ = to.map(|to| self.socket.send_to(answer.as_bytes(), to));
         words
     }
 
-    /// As it is, or started, or set anew.
+    /// For the next feeder. What cannot be written leaves it nothing to go by, and it waits for a
+    /// word.
+    fn remember(&self) {
+        let word = match (&self.path, self.until) {
+            _ if !self.armed => return drop(std::fs::remove_file(FED)),
+            (Some(path), Some(until)) if !self.free => {
+                Told::Feed { until, seconds: self.wanted, device: path.clone() }
+            }
+            (_, _) => Told::End,
+        };
+        let _ = std::fs::write(FED, word.write());
+    }
+
+    /// As it is, or opened, or set anew.
     fn set(&mut self, path: &Path, seconds: u32) -> Result<Option<String>, String> {
-        let Some(device) = &self.device else { return self.start(path, seconds) };
         if let Some(of) = self.path.as_ref().filter(|of| *of != path) {
-            return Err(format!(
-                "{} is taken when nothing is held here any more: until then {} is fed",
-                path.display(),
-                of.display()
-            ));
+            if self.armed {
+                return Err(format!(
+                    "{} is taken when nothing is held here any more: until then {} is fed",
+                    path.display(),
+                    of.display()
+                ));
+            }
+            self.device = None;
+            self.tell_pid1(None);
         }
+        let Some(device) = &self.device else { return self.start(path, seconds) };
         if self.wanted != seconds {
             let got = device.set(path, seconds)?;
             (self.wanted, self.timeout) = (seconds, Duration::from_secs(got.into()));
         }
+        if self.armed && self.path.is_some() {
+            return Ok(None);
+        }
+        device.count(true).map_err(|e| format!("{}: it cannot count: {e}", path.display()))?;
         self.path = Some(path.into());
-        Ok(None)
+        Ok(Some(self.counts(path)))
     }
 
     fn start(&mut self, path: &Path, seconds: u32) -> Result<Option<String>, String> {
         let (device, got) = Device::start(path, seconds)?;
         (self.wanted, self.timeout) = (seconds, Duration::from_secs(got.into()));
-        self.fed = clock::now();
-        let kept = notify::keep(&device, NAME);
+        self.tell_pid1(device.as_fd().try_clone_to_owned().ok());
         (self.device, self.path) = (Some(device), Some(path.into()));
-        let path = path.display();
-        let words = format!("{path}: resets this machine if it is not fed for {got} s");
-        Ok(Some(match kept {
-            Ok(()) => words,
-            Err(e) => format!("{words}; a feeder that dies ends it ({e})"),
-        }))
+        Ok(Some(self.counts(path)))
     }
 
+    fn counts(&mut self, path: &Path) -> String {
+        (self.armed, self.fed) = (true, clock::now());
+        let seconds = self.timeout.as_secs();
+        format!("{}: resets this machine if it is not fed for {seconds} s", path.display())
+    }
+
+    fn tell_pid1(&self, keep: Option<OwnedFd>) {
+        let _ = self.pid1.send(keep);
+    }
+
+    /// It stays open, for whoever needs it next.
     fn end(&mut self) -> Option<String> {
         self.until = None;
-        let device = self.device.take()?;
-        match device.stop() {
+        let device = self.device.as_ref().filter(|_| self.armed)?;
+        match device.count(false) {
             Ok(()) => {
-                notify::forget(NAME);
-                (self.free, self.starved) = (false, false);
+                (self.armed, self.free, self.starved) = (false, false, false);
                 Some("nothing is owned here: it counts no more".into())
             }
-            Err(device) => {
-                self.device = Some(device);
+            Err(e) => {
                 let first = !std::mem::replace(&mut self.free, true);
-                first.then(|| "it cannot be stopped (nowayout), and is fed on".into())
+                first.then(|| format!("it cannot be stopped ({e}: nowayout?), and is fed on"))
             }
         }
     }
 
     fn feed(&mut self) -> Option<String> {
         let pause = self.pause();
-        let device = self.device.as_mut()?;
+        let device = self.device.as_mut().filter(|_| self.armed)?;
         let now = clock::now();
         if now.since(self.fed) < pause {
             return None;
@@ -158,7 +204,7 @@ impl Feeder {
             self.fed = now;
             let first = !std::mem::replace(&mut self.starved, true);
             let words = match self.until {
-                None => "an earlier feeder's device counts: it is fed once the daemon says so",
+                None => "an earlier feeder's device is fed once the daemon says so",
                 Some(_) => {
                     "what is owned here may not go on, and it is not released: the watchdog is \
                      not fed, and resets this machine"
@@ -180,6 +226,21 @@ impl Feeder {
             "it is fed again".into()
         })
     }
+}
+
+/// What PID 1 is to keep open, or to close, in that order; on a thread of its own: one that does
+/// not read holds up no feeding.
+fn pid1() -> Sender<Option<OwnedFd>> {
+    let (sender, words) = channel();
+    std::thread::spawn(move || {
+        for word in words {
+            match word {
+                Some(fd) => drop(notify::keep(&fd, NAME)),
+                None => notify::forget(NAME),
+            }
+        }
+    });
+    sender
 }
 
 /// Under which PID 1 keeps the open device.

@@ -6,19 +6,22 @@
 pub mod device;
 pub mod feeder;
 
-use super::{Inbox, Input};
+use super::log::Log;
+use super::{Inbox, Input, clock, notify, rt};
 use crate::config::arbiter::Watchdog;
 use crate::core::time::Instant;
 use crate::core::watchdog::Feed;
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 /// Where the feeder listens (hafailover-watchdog.socket).
 pub const SOCKET: &str = "/run/hafailover/watchdog";
+/// While a device counts, the last word, for the next feeder.
+const FED: &str = "/run/hafailover/watchdog.fed";
 /// Memory is locked, so a thread's stack is paid for.
 const STACK: usize = 128 * 1024;
 /// How often a word is repeated that nothing hangs on.
@@ -55,8 +58,7 @@ impl Told {
         }
     }
 
-    fn read(message: &[u8]) -> Option<Told> {
-        let text = std::str::from_utf8(message).ok()?;
+    fn read(text: &str) -> Option<Told> {
         if text == "end" {
             return Some(Told::End);
         }
@@ -76,8 +78,8 @@ impl Words {
         }
     }
 
-    fn read(message: &[u8]) -> Option<Words> {
-        match std::str::from_utf8(message).ok()? {
+    fn read(text: &str) -> Option<Words> {
+        match text {
             "armed" => Some(Words::Armed),
             "off" => Some(Words::Off),
             other => other.strip_prefix("failed ").map(|why| Words::Failed(why.into())),
@@ -85,8 +87,17 @@ impl Words {
     }
 }
 
+/// The number of a word, which its answer has too, and the word.
+fn numbered(message: &[u8]) -> Option<(u64, &str)> {
+    let (number, text) = std::str::from_utf8(message).ok()?.split_once(' ')?;
+    Some((number.parse().ok()?, text))
+}
+
 /// One end of the conversation with the feeder.
-struct Line(UnixDatagram);
+struct Line {
+    socket: UnixDatagram,
+    number: u64,
+}
 
 impl Line {
     /// Of the daemon, or of its guard: each has an address of its own.
@@ -100,15 +111,28 @@ impl Line {
         socket.connect(SOCKET)?;
         socket.set_read_timeout(Some(LIMIT))?;
         socket.set_write_timeout(Some(LIMIT))?;
-        Ok(Line(socket))
+        // Late answers to an earlier line come in here as well.
+        Ok(Line { socket, number: clock::now().0 })
     }
 
-    fn say(&self, told: &Told) -> io::Result<Words> {
-        self.0.send(told.write().as_bytes())?;
+    fn say(&mut self, told: &Told) -> io::Result<Words> {
+        self.number += 1;
+        self.socket.send(format!("{} {}", self.number, told.write()).as_bytes())?;
         let mut buffer = [0; 4096];
-        let len = self.0.recv(&mut buffer)?;
-        Words::read(&buffer[..len]).ok_or_else(|| io::Error::other("it answers nonsense"))
+        loop {
+            let len = self.socket.recv(&mut buffer)?;
+            if let Some((number, text)) = numbered(&buffer[..len])
+                && number == self.number
+            {
+                return Words::read(text).ok_or_else(|| io::Error::other("it answers nonsense"));
+            }
+        }
     }
+}
+
+/// A device counts, as far as is known.
+pub fn counts() -> bool {
+    Path::new(FED).exists()
 }
 
 /// The guard has verified that nothing is left: the device is not needed any more.
@@ -161,8 +185,8 @@ struct Current {
 }
 
 impl Handle {
-    pub fn spawn(settings: Watchdog, inbox: Inbox) -> io::Result<Handle> {
-        let current = Current { settings: Some(settings), feed: Feed::Keep, turn: 0, answered: 0 };
+    pub fn spawn(settings: Option<Watchdog>, inbox: Inbox) -> io::Result<Handle> {
+        let current = Current { settings, feed: Feed::Keep, turn: 0, answered: 0 };
         let shared = Arc::new(Shared { current: Mutex::new(current), changed: Condvar::new() });
         let run = shared.clone();
         let thread = std::thread::Builder::new().name("watchdog".into()).stack_size(STACK);
@@ -266,7 +290,7 @@ fn serve(shared: &Shared, inbox: &Inbox) {
 
 /// On a line made anew after an error: what was late is not taken for the next answer.
 fn say(line: &mut Option<Line>, word: &Told) -> io::Result<Words> {
-    let open = match line.take() {
+    let mut open = match line.take() {
         Some(open) => open,
         None => Line::open("daemon")?,
     };
@@ -276,13 +300,15 @@ fn say(line: &mut Option<Line>, word: &Told) -> io::Result<Words> {
 }
 
 /// Serves the daemon on the socket that PID 1 gave, until the machine ends.
-pub fn feed(tell: fn(String)) -> io::Result<std::convert::Infallible> {
+pub fn feed() -> io::Result<std::convert::Infallible> {
+    let log = Log::spawn()?;
     let (socket, found) = given()?;
     let mut feeder = feeder::Feeder::new(socket, found);
-    super::notify::ready_now();
+    log.info(format!("scheduling: {}", rt::ask().scheduling));
+    notify::ready_now();
     loop {
         if let Some(words) = feeder.turn()? {
-            tell(words);
+            log.info(words);
         }
     }
 }
@@ -315,13 +341,15 @@ mod tests {
             device: "/dev/a watchdog".into(),
         };
         for told in [feed(0), feed(u64::MAX), Told::End] {
-            assert_eq!(Told::read(told.write().as_bytes()), Some(told));
+            assert_eq!(Told::read(&told.write()), Some(told));
         }
         for wrong in ["", "feed", "feed 1", "feed 1 2", "feed x 2 /dev/w", "feed 1 -2 /", "End"] {
-            assert_eq!(Told::read(wrong.as_bytes()), None, "{wrong}");
+            assert_eq!(Told::read(wrong), None, "{wrong}");
         }
+        assert_eq!(numbered(b"7 feed 1 2 /dev/w"), Some((7, "feed 1 2 /dev/w")));
+        assert_eq!((numbered(b"x end"), numbered(b"7")), (None, None));
         for words in [Words::Armed, Words::Off, Words::Failed("no device: none".into())] {
-            assert_eq!(Words::read(words.write().as_bytes()), Some(words));
+            assert_eq!(Words::read(&words.write()), Some(words));
         }
     }
 }
