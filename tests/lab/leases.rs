@@ -16,6 +16,7 @@ pub const ALL: &[(&str, Story)] = &[
     ("witness_power_loss", power_loss::<Witness>),
     ("witness_daemon_stopped", daemon_stopped::<Witness>),
     ("witness_frozen_and_thawed", frozen_and_thawed::<Witness>),
+    ("witness_and_a_group_whose_files_are_gone", files_gone),
     ("etcd_lost_and_back", lost_and_back::<Etcds>),
     ("etcd_one_member_lost", one_member_lost),
     ("etcd_all_links_cut", all_links_cut::<Etcds>),
@@ -173,6 +174,22 @@ fn daemon_stopped<A: Arbiter>(c: &mut Cluster) {
     println!("  daemon stopped: the next one after {:?}", since.elapsed());
     wait("an owner", PATIENCE + WAIT, || c.lab.who_answers());
     no_overlap(c, "daemon stopped");
+}
+
+/// Nobody knows for how long it may stop any more: it is held by its lease all the same, and not
+/// left to run on beside another owner.
+fn files_gone(c: &mut Cluster) {
+    let _arbiter = start::<Witness>(c);
+    let before = c.lab.node(0).must(MEMBERS);
+    c.lab.node(0).must(
+        "systemctl disable -q files.target && rm /etc/systemd/system/files.target && \
+         systemctl daemon-reload && systemctl kill -s KILL hafailover",
+    );
+    c.told_times(0, "daemon-started", 2);
+    leased(c, 0);
+    assert_eq!(before, c.lab.node(0).must(MEMBERS), "a member was touched");
+    assert_eq!(c.lab.node(1).told("group-claimed"), 0);
+    c.one_owner();
 }
 
 /// Without a watchdog there is a moment in which it writes on: measured, not excused.
