@@ -26,6 +26,7 @@ demo: tools
 	$(SUDO) target/lab/examples/demo
 
 test: tools
+	tests/lab/prepare.sh qemu-system-x86
 	cargo fmt --check
 	rustfmt --check --edition 2024 tests/sim/engine/main.rs
 	cargo clippy --all-targets -- -D warnings

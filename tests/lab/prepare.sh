@@ -1,7 +1,8 @@
 #!/bin/sh
-# Installs what the tests and the demo need, by package name. Nothing to do: nothing done.
+# Installs what the tests and the demo need, by package name, and the packages that are named.
+# Nothing to do: nothing done.
 set -eu
-need="mmdebstrap systemd-container nftables iproute2 socat dbus e2fsprogs mandoc build-essential smbclient iputils-ping openipmi ipmitool fdisk lvm2 etcd-server etcd-client openssl qemu-system-x86"
+need="mmdebstrap systemd-container nftables iproute2 socat dbus e2fsprogs mandoc build-essential smbclient iputils-ping openipmi ipmitool fdisk lvm2 etcd-server etcd-client openssl $*"
 missing=""
 for package in $need; do
     dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed \
