@@ -2,9 +2,9 @@
 //! "Watchdog"). Pure: the daemon passes it on to whoever feeds the device.
 
 use super::heartbeat::Phase;
+use super::name::GroupName;
 use super::time::Instant;
 use super::{Core, Group};
-use crate::core::name::GroupName;
 
 /// What the feeder is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

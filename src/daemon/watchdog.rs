@@ -16,8 +16,9 @@ pub struct Watchdog {
     handle: Option<Handle>,
     on: bool,
     turn: u64,
-    /// The last word was answered; and then it counts.
+    /// The last word was answered.
     answered: bool,
+    /// By that answer the device counts.
     armed: bool,
     waiting: Vec<Start>,
     wrong: Option<Trouble>,

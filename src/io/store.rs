@@ -258,6 +258,15 @@ mod tests {
         Store::open(path, owner(), &path.with_extension("mark"))
     }
 
+    /// With a first record, on a disk of its own.
+    fn first() -> (tempfile::TempDir, PathBuf, Store) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("state");
+        let (mut store, _) = open(&path).expect("missing is no error");
+        store.write(&record(1)).expect("written");
+        (dir, path, store)
+    }
+
     fn reopen(path: &Path) -> Result<Option<Record>, String> {
         open(path).map(|(_, record)| record)
     }
@@ -288,10 +297,7 @@ mod tests {
     /// passed over for the older one beside it: that would be a lower epoch.
     #[test]
     fn a_whole_copy_of_another_version_is_never_an_older_state() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let path = dir.path().join("state");
-        let (mut store, _) = open(&path).expect("missing is no error");
-        store.write(&record(1)).expect("written");
+        let (_dir, path, store) = first();
         let later = frame(2, br#"{"owner":"of a later version"}"#).expect("fits");
         store.file.as_ref().expect("open").write_all_at(&later, 0).expect("written");
         drop(store);
@@ -301,10 +307,7 @@ mod tests {
 
     #[test]
     fn a_damaged_or_foreign_file_is_never_an_empty_state() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let path = dir.path().join("state");
-        let (mut store, _) = open(&path).expect("missing is no error");
-        store.write(&record(1)).expect("written");
+        let (_dir, path, store) = first();
         drop(store);
         let other = Owner { node: "other".into(), ..owner() };
         assert!(Store::open(&path, other, &path).expect_err("refused").contains("copied"));
@@ -314,10 +317,7 @@ mod tests {
 
     #[test]
     fn an_older_copy_is_refused_in_the_boot_that_wrote_later_ones() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let path = dir.path().join("state");
-        let (mut store, _) = open(&path).expect("missing is no error");
-        store.write(&record(1)).expect("written");
+        let (_dir, path, mut store) = first();
         let backup = std::fs::read(&path).expect("readable");
         store.write(&record(2)).expect("written");
         drop(store);

@@ -56,7 +56,7 @@ fn what_is_no_watchdog_is_none() {
     let said = answer(&mut inbox);
     assert_eq!(said.turn, turn);
     let why = device(said);
-    assert_eq!(why, "/dev/null: this is no watchdog device");
+    assert_eq!(why, "/dev/null: this is no watchdog device: correct watchdog-device in [arbiter]");
     assert_eq!(handle.tell(LONG), None, "said already");
 
     let turn = handle.set(Some(of("/dev/watchdog-that-is-not-there")));

@@ -37,7 +37,7 @@ impl Device {
             _ => at(&e.to_string()),
         })?);
         if device.timeout() == Err(Errno::NOTTY) {
-            return Err(at("this is no watchdog device"));
+            return Err(at("this is no watchdog device: correct watchdog-device in [arbiter]"));
         }
         match device.set(path, seconds).and_then(|got| {
             // Some count only from the first feeding on.
@@ -60,7 +60,10 @@ impl Device {
                 "it counts {got} s, and watchdog in [arbiter] is {seconds} s: write {got}s there, \
                  on all nodes"
             ),
-            Err(e) => format!("it does not take a time of {seconds} s: {e}"),
+            Err(e) => format!(
+                "it does not take {seconds} s: {e}: write another watchdog = in [arbiter], on all \
+                 nodes"
+            ),
         };
         Err(format!("{}: {words}", path.display()))
     }

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 /// It is fed so often in its time.
 const OFTEN: u32 = 5;
-/// How often a feeder without a device looks whether there is one to feed.
+/// How long a wait for the next word lasts while there is nothing to feed.
 const IDLE: Duration = Duration::from_secs(3600);
 /// Who does not read its answer holds up no feeding.
 const ANSWER: Duration = Duration::from_millis(10);
@@ -95,21 +95,19 @@ impl Feeder {
         let (number, text) = numbered(message)?;
         let (answer, words) = match Told::read(text)? {
             Told::End => (Words::Off, self.end()),
-            Told::Feed { until, seconds, device } => match self.set(&device, seconds) {
-                Ok(words) => {
-                    (self.until, self.free) = (Some(until), false);
-                    if self.starved {
-                        // At once: there may be no time left for a pause.
-                        self.fed = Instant::default();
-                    }
-                    (Words::Armed, words)
+            Told::Feed { until, seconds, device } => {
+                let set = self.set(&device, seconds);
+                // What counts is fed by the newest word, also where it cannot be changed.
+                (self.until, self.free) = (Some(until), false);
+                if self.starved {
+                    // At once: there may be no time left for a pause.
+                    self.fed = Instant::default();
                 }
-                Err(why) => {
-                    // What counts is fed by the newest word, also where it cannot be changed.
-                    self.until = Some(until);
-                    (Words::Failed(why.clone()), Some(why))
+                match set {
+                    Ok(words) => (Words::Armed, words),
+                    Err(why) => (Words::Failed(why.clone()), Some(why)),
                 }
-            },
+            }
         };
         self.remember();
         // Who asked and went away has no use for it.
@@ -137,7 +135,8 @@ impl Feeder {
         if let Some(of) = self.path.as_ref().filter(|of| *of != path) {
             if self.armed {
                 return Err(format!(
-                    "{} is taken when nothing is held here any more: until then {} is fed",
+                    "{} is not taken while a group is held here, and {} is fed on: move the groups \
+                     to another node, or put watchdog-device in [arbiter] back",
                     path.display(),
                     of.display()
                 ));
@@ -214,7 +213,10 @@ impl Feeder {
         }
         if let Err(e) = device.feed() {
             self.fed = now;
-            return Some(format!("it cannot be fed: {e}"));
+            return Some(format!(
+                "it cannot be fed: {e}: unless that ends, this machine is reset: move the groups \
+                 to another node"
+            ));
         }
         self.fed = now;
         // The machine stood still between the look and the act.

@@ -197,24 +197,15 @@ impl Handle {
     /// Says so; the number of this word, if the device is to change by it.
     pub fn tell(&self, feed: Feed) -> Option<u64> {
         let mut current = self.0.current.lock().expect("nobody panics with it");
-        let before = std::mem::replace(&mut current.feed, feed);
-        let turns = match (before, feed) {
-            (_, Feed::Keep) => {
-                current.feed = before;
+        let turns = match (current.feed, feed) {
+            (_, Feed::Keep) | (Feed::End, Feed::End) => return None,
+            (Feed::Until(told), Feed::Until(now)) if told <= now && now.since(told) < STEP => {
                 return None;
             }
-            (Feed::Until(before), Feed::Until(now)) => {
-                if before <= now && now.since(before) < STEP {
-                    current.feed = Feed::Until(before);
-                    return None;
-                }
-                false
-            }
-            (Feed::End, Feed::End) => return None,
-            (Feed::Keep | Feed::End, Feed::Until(_)) | (Feed::Keep | Feed::Until(_), Feed::End) => {
-                true
-            }
+            (Feed::Until(_), Feed::Until(_)) => false,
+            (_, _) => true,
         };
+        current.feed = feed;
         current.turn += u64::from(turns);
         self.0.changed.notify_all();
         turns.then_some(current.turn)
@@ -288,7 +279,7 @@ fn serve(shared: &Shared, inbox: &Inbox) {
     }
 }
 
-/// On a line made anew after an error: what was late is not taken for the next answer.
+/// On the line there is, or on a new one after an error.
 fn say(line: &mut Option<Line>, word: &Told) -> io::Result<Words> {
     let mut open = match line.take() {
         Some(open) => open,

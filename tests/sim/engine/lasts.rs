@@ -86,8 +86,7 @@ impl World {
     /// The lease that there is after a maintenance begins no later.
     fn care_ended(&self, n: usize, g: usize) -> Option<Instant> {
         let care = self.given.cared.get(&(n, self.nodes[n].boots, g))?;
-        let known = care.on && care.heard.len() + 1 == self.nodes.len();
-        if known { Some(self.nodes[n].now(self.t)) } else { care.ended }
+        if self.is_cared(n, g) { Some(self.nodes[n].now(self.t)) } else { care.ended }
     }
 
     /// In a maintenance that everybody has heard of no lease ends anything.
