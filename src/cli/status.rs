@@ -31,7 +31,7 @@ pub fn run(args: Args) -> ExitCode {
     } else {
         print!("{}", render(&view, &daemon));
     }
-    if view.is_well() && daemon.wrong.is_empty() {
+    if view.is_well() && daemon.wrong.is_empty() && watchdog_trouble(&daemon).is_none() {
         ExitCode::SUCCESS
     } else {
         ExitCode::from(NOT_WELL)
@@ -67,19 +67,31 @@ pub fn render(view: &View, daemon: &DaemonView) -> String {
     for warning in &view.warnings {
         let _ = writeln!(out, "! {warning}");
     }
+    if let Some(why) = watchdog_trouble(daemon) {
+        let _ = writeln!(out, "! the watchdog: {why}; nothing starts here until it is mended");
+    }
     link_lines(&mut out, daemon);
     if daemon.dropped_entries > 0 {
         let _ = writeln!(out, "! {} journal entries were lost", daemon.dropped_entries);
     }
     let _ = writeln!(
         out,
-        "\nhafailover {}, pid {}, {}, memory {}",
+        "\nhafailover {}, pid {}, {}, memory {}{}",
         daemon.version,
         daemon.pid,
         daemon.scheduling,
-        if daemon.memory_locked { "locked" } else { "not locked" }
+        if daemon.memory_locked { "locked" } else { "not locked" },
+        match &daemon.watchdog {
+            Some(watchdog) if watchdog.counts => ", watchdog counts",
+            Some(_) => ", watchdog off",
+            None => "",
+        }
     );
     out
+}
+
+fn watchdog_trouble(daemon: &DaemonView) -> Option<&String> {
+    daemon.watchdog.as_ref()?.wrong.as_ref()
 }
 
 /// How each node would be fenced, and when that was last tried.

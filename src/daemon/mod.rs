@@ -353,6 +353,7 @@ impl Daemon {
                     dropped_entries: self.parts.journal.dropped(),
                     links: self.parts.counters(),
                     wrong: self.wrong.iter().map(|w| w.line().to_string()).collect(),
+                    watchdog: self.parts.watchdog.view(),
                 };
                 let _ = reply.try_send(Reply::View { view, daemon });
             }

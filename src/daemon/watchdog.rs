@@ -9,6 +9,7 @@ use crate::core::{Event, StartError};
 use crate::io::Inbox;
 use crate::io::systemd::Systemd;
 use crate::io::watchdog::{self, Answer, Handle, Trouble};
+use crate::wire::control::WatchdogView;
 
 #[derive(Default)]
 pub struct Watchdog {
@@ -121,6 +122,11 @@ impl Watchdog {
         (events, saying)
     }
 
+    pub fn view(&self) -> Option<WatchdogView> {
+        let wrong = self.wrong.as_ref().map(|why| why.words().to_string());
+        self.on.then_some(WatchdogView { counts: self.armed, wrong })
+    }
+
     /// The last word is said before the daemon ends.
     pub fn flush(&self) {
         if let Some(handle) = &self.handle {
@@ -179,6 +185,8 @@ mod tests {
         let (failed, saying) = watchdog.answered(Answer { turn: 1, armed: why }, never);
         assert!(matches!(&failed[..], [Event::Started { job: 1, result: Err(_), .. }]));
         assert_eq!(saying.map(|s| s.what), Some(What::WatchdogLost));
+        let shown = watchdog.view().and_then(|view| view.wrong);
+        assert_eq!(shown.as_deref(), Some("no driver"));
         let failed = watchdog.start(start("b", 2), never);
         assert!(matches!(failed, Some(Event::Started { job: 2, result: Err(_), .. })));
         watchdog.said(2);

@@ -37,6 +37,17 @@ pub struct DaemonView {
     /// What is wrong in the files: what was last accepted is in force instead.
     #[serde(default)]
     pub wrong: Vec<String>,
+    /// Of the hardware watchdog of `[arbiter]`; `None`: there is none.
+    #[serde(default)]
+    pub watchdog: Option<WatchdogView>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WatchdogView {
+    /// It counts, and is fed as long as what is owned here may go on.
+    pub counts: bool,
+    /// Why it cannot be armed or fed.
+    pub wrong: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

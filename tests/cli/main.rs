@@ -157,6 +157,7 @@ fn daemon() -> DaemonView {
         dropped_entries: 0,
         links: vec![link("link0", 0), link("link1", 2)],
         wrong: Vec::new(),
+        watchdog: None,
     }
 }
 

@@ -54,6 +54,8 @@ fn lives_on_the_leases(c: &mut Cluster) {
     guest.must("hafailover state create && systemctl start hafailover");
     runs(&mut guest);
     goes_on(&mut guest);
+    let status = guest.run("hafailover status").text;
+    assert!(status.contains("watchdog counts"), "{status}");
 
     feeder_is_killed(&mut guest);
     daemon_is_restarted(&mut guest);
