@@ -58,6 +58,12 @@ impl Core {
         }
     }
 
+    /// When a maintenance that somebody has not heard of keeps no group here any more.
+    pub(super) fn parting_at(&self) -> Option<Instant> {
+        let going = self.going.filter(|g| g.kind == Terminate::Stop)?;
+        Some(going.since + self.policy.timing.deadtime)
+    }
+
     fn leave(&mut self, now: Instant) {
         self.beat.now = true;
         self.send(now);

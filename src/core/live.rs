@@ -61,9 +61,27 @@ impl World<'_> {
     /// In maintenance a lost lease stops nothing, if every peer knows of the maintenance: it has
     /// heard it from here, and takes nothing that was so when it last heard us.
     pub fn is_cared_for(&self, name: &GroupName) -> bool {
+        let knows = |p: NodeId| self.knows_maintenance(name, p);
+        self.says_maintenance(name) && self.others().all(knows)
+    }
+
+    fn knows_maintenance(&self, name: &GroupName, peer: NodeId) -> bool {
         let since = self.group(name).lease.cared;
-        let knows = |p: NodeId| self.peer(p).sign() >= since && self.said_maintenance(name, p);
-        since.is_some() && self.says_maintenance(name) && self.others().all(knows)
+        let heard = since.is_some() && self.peer(peer).sign() >= since;
+        heard && self.said_maintenance(name, peer)
+    }
+
+    /// Why an owner in maintenance that is being stopped gives the group away: when its lease is
+    /// over somebody may start it, and nobody would be left here to stop it.
+    pub fn parts_with(&self, name: &GroupName) -> Option<String> {
+        self.stop_at(name).filter(|_| self.parting)?;
+        let deaf = self.others().filter(|p| !self.knows_maintenance(name, *p));
+        let deaf: Vec<&str> = deaf.map(|p| self.name(p)).collect();
+        Some(format!(
+            "this daemon is being stopped, and the maintenance has not reached {}, where it may \
+             be started when the lease is over",
+            deaf.join(", ")
+        ))
     }
 
     /// What an owner or a claimer lacks to live on.

@@ -317,6 +317,7 @@ impl Core {
             record: &self.store.record,
             durable: &self.store.durable,
             going: self.going.map(|g| g.kind),
+            parting: self.parting_at().is_some_and(|at| now >= at),
             arbiter: &self.arbiter,
         }
     }
@@ -435,13 +436,14 @@ impl Core {
         self.groups.values().any(|g| g.held() == Held::Yes)
     }
 
-    /// Whether any group is held here, or not yet read, that is not in maintenance: such a one
-    /// stays as it is.
+    /// Whether any group is held here, or not yet read, that may not stay as it is without us. In
+    /// maintenance one may, unless somebody has not heard of that and waits for the end of a lease.
     fn holds(&self, now: Instant) -> bool {
         let world = self.world(now);
         let mine = |(name, group): (&GroupName, &Group)| {
             let maybe = group.held() == Held::Yes || group.phase() == Phase::Unknown;
-            maybe && !ownership::in_maintenance(&world, name)
+            let safe = self.policy.lease.is_none() || world.is_cared_for(name);
+            maybe && !(safe && ownership::in_maintenance(&world, name))
         };
         self.groups.iter().any(mine)
     }

@@ -55,7 +55,8 @@ pub fn decide(world: &World, name: &GroupName) -> Decision {
         Phase::Stuck => {
             let due = group.stuck.as_ref().is_some_and(|s| world.now >= s.retry);
             let due = due && group.job.is_none();
-            if due && !in_maintenance(world, name) { Decision::StopAgain } else { Decision::Rest }
+            let rests = in_maintenance(world, name) && world.parts_with(name).is_none();
+            if due && !rests { Decision::StopAgain } else { Decision::Rest }
         }
     }
 }
@@ -195,7 +196,8 @@ fn must_stop(world: &World, name: &GroupName) -> Option<Decision> {
     let over = world.stop_at(name).is_some_and(|at| world.now >= at);
     let over = || over.then(|| Decision::Stop(world.unleased(name, own), None));
     if in_maintenance(world, name) {
-        return over();
+        let parts = || world.parts_with(name).map(|words| Decision::Stop(words, None));
+        return over().or_else(parts);
     }
     for peer in world.others().filter(|p| world.heard(*p)) {
         let Some(report) = world.peer(peer).reports.get(name) else { continue };

@@ -282,7 +282,8 @@ impl Core {
         let waits = group.phase() == Phase::Stopped && !group.told_waits.is_empty();
         let free = waits && world.free_at(name).is_some_and(|at| now >= at);
         let shy = group.lease.shy.is_some_and(|at| now >= at);
-        if over || free || shy {
+        let parts = runs && world.parts_with(name).is_some();
+        if over || parts || free || shy {
             self.group_mut(name).lease.shy.take_if(|_| shy);
             self.touched.insert(name.clone());
         }

@@ -56,6 +56,7 @@ impl Core {
         }
         let more = self.lease_due(now).into_iter().chain(self.escalation_due(now));
         let more = more.chain(self.quorum_due().filter(|at| *at > now));
+        let more = more.chain(self.parting_at().filter(|at| *at > now));
         due = more.fold(due, Instant::min);
         due.max(now + Duration::from_nanos(1))
     }

@@ -23,8 +23,9 @@ impl Feed {
 
 impl Core {
     /// As long as everything that is owned here may go on. What everybody knows to be in
-    /// maintenance may go on for ever.
-    pub fn feed(&self, now: Instant) -> Feed {
+    /// maintenance may go on for ever. `held`: whether an earlier daemon left a token of a group
+    /// that was not yet read; one without is not owned, however long its look takes.
+    pub fn feed(&self, now: Instant, held: impl Fn(&GroupName) -> bool) -> Feed {
         let world = self.world(now);
         let lasts = |(name, group): (&GroupName, &Group)| {
             let epoch = group.own?;
@@ -32,9 +33,11 @@ impl Core {
             let lasts = || world.lasts(name, epoch).unwrap_or_default();
             Some(if cared { Instant(u64::MAX) } else { lasts() })
         };
-        let unread = |g: &Group| g.own.is_none() && g.phase() == Phase::Unknown;
+        let unread = |(name, group): (&GroupName, &Group)| {
+            group.own.is_none() && group.phase() == Phase::Unknown && held(name)
+        };
         match self.groups.iter().filter_map(lasts).min() {
-            _ if self.groups.values().any(unread) => Feed::Keep,
+            _ if self.groups.iter().any(unread) => Feed::Keep,
             Some(until) => Feed::Until(until),
             None => Feed::End,
         }

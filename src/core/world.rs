@@ -40,6 +40,8 @@ pub struct World<'a> {
     pub durable: &'a Record,
     /// It is going away.
     pub going: Option<Terminate>,
+    /// It is being stopped, and the peers had the time to hear of what it said before.
+    pub parting: bool,
     pub arbiter: &'a Arbiter,
 }
 

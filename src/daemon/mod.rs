@@ -204,7 +204,7 @@ impl Daemon {
             self.parts.notify.turned();
         }
         self.parts.notify.stopping();
-        if self.down && self.core.feed(clock::now()) == Feed::FOR_EVER {
+        if self.down && self.core.feed(clock::now(), token::held) == Feed::FOR_EVER {
             // What is in maintenance ends with the machine, in its own time.
             self.parts.watchdog.tell(Feed::End);
         }
@@ -313,7 +313,7 @@ impl Daemon {
             self.going.get_or_insert(Going { since: now, extended: None, let_go: false });
         }
         let actions = self.core.handle(now, event);
-        self.parts.watchdog.tell(self.core.feed(now));
+        self.parts.watchdog.tell(self.core.feed(now, token::held));
         self.parts.perform(actions);
         let owns = self.core.owns();
         if std::mem::replace(&mut self.owns, owns) != owns {

@@ -3,6 +3,7 @@
 
 use crate::step::Step;
 use crate::world::{MS, What};
+use hafailover::core::name::GroupName;
 use hafailover::core::policy::LeaseTimes;
 use hafailover::core::time::{Duration, Instant};
 use hafailover::core::watchdog::Feed;
@@ -26,7 +27,12 @@ impl Step<'_> {
         let now = Instant(self.state.now);
         let node = Arc::make_mut(&mut self.state.nodes[n]);
         let Some(core) = &node.core else { return };
-        match core.feed(now) {
+        let (names, units) = (&self.cluster.names, &node.units);
+        let token = |name: &GroupName| {
+            let of = names.iter().position(|n| n == name);
+            of.is_some_and(|g| units[g].token.or(units[g].closed).is_some())
+        };
+        match core.feed(now, token) {
             Feed::Keep => {}
             Feed::Until(until) => node.dog = Some(until),
             Feed::End => self.end_watchdog(n),

@@ -261,7 +261,7 @@ pub const FAULTS: &[Fault] = &[
     fault(
         "stops in maintenance",
         "src/core/ownership.rs",
-        "if «in_maintenance(world, name)» {\n        return over();",
+        "if «in_maintenance(world, name)» {\n        let parts",
         "false",
     ),
     fault(
@@ -291,7 +291,7 @@ pub const FAULTS: &[Fault] = &[
     fault(
         "never tries a stuck stop again",
         "src/core/ownership.rs",
-        "if «due && !in_maintenance(world, name)» {",
+        "if «due && !rests» {",
         "false",
     ),
     fault(

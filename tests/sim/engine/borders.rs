@@ -365,7 +365,10 @@ impl World {
             _ => (Terminate::Shutdown, "shutdown"),
         };
         self.cover.hit(row);
-        let life = self.nodes[n].life;
+        let (life, t) = (self.nodes[n].life, self.t);
+        if let Some(daemon) = &mut self.nodes[n].daemon {
+            daemon.parting = (kind == Terminate::Stop).then_some(t);
+        }
         self.later(0, Next::Tell { node: n, life, event: Event::Terminate { kind } });
         if kind == Terminate::Shutdown {
             // The machine goes down whatever becomes of the groups.

@@ -224,6 +224,7 @@ impl World {
         self.rules.last_job[g] = self.t;
         self.rules.jobs[g] += 1;
         let bound = self.rules.person == (n, self.t) || self.is_lease_over(n, g);
+        let bound = bound || self.is_parting(n);
         if self.in_maintenance(n, g) && !bound {
             self.broken("HandsOff", n, &format!("g{g} is stopped in maintenance"));
         }

@@ -79,6 +79,7 @@ impl World {
                 Action::Answer { request, reply } => self.answered(n, request, reply),
                 Action::Exit => {
                     self.note(n, "daemon exits");
+                    self.check_exit(n);
                     self.end_daemon(n);
                     let (boot, after) = (self.nodes[n].boots, self.restart_time());
                     self.later(after, Next::Daemon { node: n, boot });

@@ -95,6 +95,28 @@ impl World {
         care.is_some_and(|care| care.on && care.heard.len() + 1 == self.nodes.len())
     }
 
+    /// It is being stopped, and whoever could has heard of a maintenance by now.
+    pub fn is_parting(&self, n: usize) -> bool {
+        let since = self.nodes[n].daemon.as_ref().and_then(|d| d.parting);
+        let patience = self.options.deadtime();
+        self.options.leases.is_some() && since.is_some_and(|at| self.t >= at + patience)
+    }
+
+    /// A daemon that was stopped, and not to be started again, leaves nothing that a lease ends.
+    pub fn check_exit(&mut self, n: usize) {
+        let parting = self.nodes[n].daemon.as_ref().is_some_and(|d| d.parting.is_some());
+        if !parting || self.options.leases.is_none() {
+            return;
+        }
+        for g in 0..self.options.groups.len() {
+            let units = &self.nodes[n].units[g];
+            if units.token.or(units.closed).is_some() && !self.is_cared(n, g) {
+                let words = format!("g{g} is left here, and nobody ends it with its lease");
+                return self.broken("StopsInTime", n, &words);
+            }
+        }
+    }
+
     /// Until when the owner by this epoch may go on, at most, by what it was given.
     fn given_until(&self, n: usize, g: usize, epoch: Epoch) -> Instant {
         let lease = self.options.leases.as_ref().map(|l| l.times.lease).unwrap_or_default();

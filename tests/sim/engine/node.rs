@@ -59,6 +59,8 @@ pub struct Daemon {
     pub codec: Codec,
     pub session: Session,
     pub began: u64,
+    /// Since when it is being stopped, for good.
+    pub parting: Option<u64>,
     signs: BTreeMap<NodeId, Instant>,
     free_at: Vec<Instant>,
     pub deframers: BTreeMap<usize, Deframer>,
@@ -170,6 +172,7 @@ impl Daemon {
             codec: Codec::new("sim", &names, NodeId(node.me as u8), session, keys),
             session,
             began: t,
+            parting: None,
             signs: BTreeMap::new(),
             free_at: vec![Instant::default(); options.links.len()],
             deframers: BTreeMap::new(),

@@ -4,6 +4,7 @@
 
 use crate::rng::MS;
 use crate::world::{Next, World};
+use hafailover::core::name::GroupName;
 use hafailover::core::time::Instant;
 use hafailover::core::watchdog::Feed;
 
@@ -24,7 +25,11 @@ impl World {
         let Some(timeout) = self.watchdog() else { return };
         let now = self.nodes[n].now(self.t);
         let Some(daemon) = &self.nodes[n].daemon else { return };
-        let feed = daemon.core.feed(now);
+        let token = |name: &GroupName| {
+            let units = &self.nodes[n].units[self.group(name)];
+            units.token.or(units.closed).is_some()
+        };
+        let feed = daemon.core.feed(now, token);
         if let Feed::Until(until) = feed {
             self.check_fed(n, until);
         }
