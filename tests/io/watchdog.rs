@@ -6,6 +6,7 @@ use hafailover::config::arbiter::Watchdog;
 use hafailover::core::time::Instant;
 use hafailover::core::watchdog::Feed;
 use hafailover::io::Input;
+use hafailover::io::watchdog::device::Device;
 use hafailover::io::watchdog::feeder::Feeder;
 use hafailover::io::watchdog::{Answer, Handle, SOCKET, Trouble};
 use std::os::unix::net::UnixDatagram;
@@ -13,10 +14,15 @@ use tokio::sync::mpsc::{Receiver, channel};
 
 /// A feeder on a socket of its own, as long as the test lives.
 fn feeder() {
+    run();
+    serve();
+}
+
+/// A /run/hafailover of its own.
+fn run() {
     // SAFETY: only this thread, which shares nothing of its file system view with others after.
     unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS) }.expect("root");
     sh("mount --make-rprivate / && mkdir -p /run/hafailover && mount -t tmpfs t /run/hafailover");
-    serve();
 }
 
 fn serve() {
@@ -85,4 +91,47 @@ fn a_feeder_that_is_away_is_found_again() {
     std::fs::rename("/run/hafailover/away", SOCKET).expect("back");
     let why = device(answer(&mut inbox));
     assert!(why.contains("this is no watchdog device"), "{why}");
+}
+
+/// Goal: a time that is shorter is with the feeder before the daemon does anything else, also while
+/// the word before it has no answer; and it counts as the later one.
+#[test]
+fn a_shorter_time_waits_for_nobody() {
+    run();
+    let feeder = UnixDatagram::bind(SOCKET).expect("bound");
+    let (sender, _inbox) = channel(16);
+    let handle = Handle::spawn(Some(of("/dev/null")), sender).expect("a thread");
+    handle.tell(LONG).expect("a device is needed");
+    let mut buffer = [0; 128];
+    let mut word = || {
+        let len = feeder.recv(&mut buffer).expect("a word");
+        let text = std::str::from_utf8(&buffer[..len]).expect("text");
+        let (number, word) = text.split_once(' ').expect("numbered");
+        (number.parse::<u64>().expect("a number"), word.to_string())
+    };
+    let (first, told) = word();
+    assert_eq!(told, format!("feed {} 5 /dev/null", u64::MAX));
+    assert_eq!(handle.tell(Feed::Until(Instant(7))), None, "it counts already");
+    feeder.set_nonblocking(true).expect("a socket");
+    let (next, told) = word();
+    assert_eq!(told, "feed 7 5 /dev/null");
+    assert!(next > first);
+}
+
+/// Goal: a word that was overtaken gives no time back.
+#[test]
+fn a_word_that_was_overtaken_changes_nothing() {
+    run();
+    let kept = "/run/hafailover/watchdog.fed";
+    std::fs::write(kept, format!("feed {} 5 /dev/null", u64::MAX)).expect("written");
+    let null = std::fs::File::options().write(true).open("/dev/null").expect("a device");
+    let socket = UnixDatagram::bind(SOCKET).expect("bound");
+    let mut feeder = Feeder::new(socket, Some(Device::found(null.into())));
+    let daemon = UnixDatagram::unbound().expect("a socket");
+    for (word, counts) in [("9 feed 7 5 /dev/null", 7), ("8 feed 900 5 /dev/null", 7)] {
+        daemon.send_to(word.as_bytes(), SOCKET).expect("sent");
+        feeder.turn().expect("a word");
+        let now = std::fs::read_to_string(kept).expect("kept");
+        assert!(now.starts_with(&format!("feed {counts} ")), "{now}");
+    }
 }

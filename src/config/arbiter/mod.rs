@@ -96,11 +96,11 @@ pub fn check(table: &Table, timing: &Timing, safety: &Safety) -> Result<Settings
         ));
     }
     let watchdog = watchdog(table)?;
-    if safety.on_lost == OnLost::Leave && watchdog.is_none() {
+    if safety.on_lost == OnLost::Leave {
         return refuse(
-            "on-lost = \"leave\" and no watchdog: nothing ends a group whose daemon is lost, or \
-             whose stop fails, when its lease is over, and another node would start it: remove \
-             on-lost, or the arbiter"
+            "on-lost = \"leave\": nothing ends a group whose daemon is lost, or whose stop fails, \
+             when its lease is over, and another node would start it: remove on-lost, or the \
+             arbiter"
                 .into(),
         );
     }
@@ -158,9 +158,14 @@ fn watchdog(table: &Table) -> Result<Option<Watchdog>, Wrong> {
 /// L + 2 W: a freeze of just under W between the look at the lease and the feeding, and the W that
 /// this gives. Without a watchdog that lives on the lease, a daemon that dies or hangs just before
 /// it would have begun to stop is followed by the next one, or by its guard, which both know until
-/// when the lease counted: L and the time that takes.
+/// when the lease counted: L and the time that takes. It is never less than that: a device that
+/// cannot be armed under a group that runs already protects no worse than none.
 fn most(lease: Duration, watchdog: Option<u32>) -> Duration {
-    lease + watchdog.map_or(HUNG, |seconds| Duration::from_secs(seconds.into()) * 2)
+    lease + HUNG.max(twice(watchdog.unwrap_or_default()))
+}
+
+fn twice(seconds: u32) -> Duration {
+    Duration::from_secs(seconds.into()) * 2
 }
 
 /// T >= (L + 2 W) (1 + drift) / (1 - drift) + slack.
@@ -211,7 +216,15 @@ impl Settings {
                 show(HUNG)
             ),
             Some(watchdog) => {
-                format!("lease {} + 2 x watchdog {}s", show(self.times.lease), watchdog.seconds)
+                let (lease, seconds) = (show(self.times.lease), watchdog.seconds);
+                match twice(seconds) > HUNG {
+                    true => format!("lease {lease} + 2 x watchdog {seconds}s"),
+                    false => format!(
+                        "lease {lease} + {} for a daemon that hangs, more than 2 x watchdog \
+                         {seconds}s",
+                        show(HUNG)
+                    ),
+                }
             }
         };
         format!(
@@ -236,6 +249,7 @@ mod tests {
         assert!((wait(30, 0, 100) - (42.0 * 1.01 / 0.99 + 1.0)).abs() < 1e-6);
         assert!((wait(2, 0, 100) - (14.0 * 1.01 / 0.99 + 1.0)).abs() < 1e-6);
         assert!((wait(30, 10, 100) - (50.0 * 1.01 / 0.99 + 1.0)).abs() < 1e-6);
+        assert!((wait(30, 5, 100) - (42.0 * 1.01 / 0.99 + 1.0)).abs() < 1e-6, "as without one");
         assert!((wait(30, 0, 1000) - (42.0 * 1.1 / 0.9 + 1.0)).abs() < 1e-6);
     }
 

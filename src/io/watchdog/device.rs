@@ -20,24 +20,25 @@ const BUSY: &str = "somebody else has it: RuntimeWatchdogSec= of systemd-system.
                     [arbiter]";
 const MISSING: &str = "there is no watchdog device: load its driver (modprobe), or remove watchdog \
                        from [arbiter] on all nodes";
-const STUCK: &str = "and it cannot be stopped (nowayout): the machine is reset";
+const STUCK: &str = "and as it cannot be stopped (nowayout) it is fed for as long as this machine runs";
 
 /// An open device.
 pub struct Device(File);
 
 impl Device {
     /// Counts from now on, and resets the machine after that many seconds, or fewer: how many is
-    /// given back. The error says what is wrong, and then it does not count.
-    pub fn start(path: &Path, seconds: u32) -> Result<(Device, u32), String> {
+    /// given back. The error says what is wrong, and has the device if it counts nevertheless.
+    pub fn start(path: &Path, seconds: u32) -> Result<(Device, u32), (String, Option<Device>)> {
         let at = |words: &str| format!("{}: {words}", path.display());
         let opened = OpenOptions::new().write(true).open(path);
         let device = Device(opened.map_err(|e| match Errno::from_io_error(&e) {
-            Some(Errno::BUSY) => at(BUSY),
-            Some(Errno::NOENT | Errno::NXIO | Errno::NODEV) => at(MISSING),
-            _ => at(&e.to_string()),
+            Some(Errno::BUSY) => (at(BUSY), None),
+            Some(Errno::NOENT | Errno::NXIO | Errno::NODEV) => (at(MISSING), None),
+            _ => (at(&e.to_string()), None),
         })?);
         if device.timeout() == Err(Errno::NOTTY) {
-            return Err(at("this is no watchdog device: correct watchdog-device in [arbiter]"));
+            let words = "this is no watchdog device: correct watchdog-device in [arbiter]";
+            return Err((at(words), None));
         }
         match device.set(path, seconds).and_then(|got| {
             // Some count only from the first feeding on.
@@ -46,8 +47,8 @@ impl Device {
         }) {
             Ok(got) => Ok((device, got)),
             Err(words) => Err(match device.give_up() {
-                true => words,
-                false => format!("{words}; {STUCK}"),
+                true => (words, None),
+                false => (format!("{words}; {STUCK}"), Some(device)),
             }),
         }
     }
@@ -99,7 +100,7 @@ impl Device {
     }
 
     /// Stopped and closed; false: it cannot be stopped.
-    fn give_up(self) -> bool {
+    fn give_up(&self) -> bool {
         // Closed after anything but the magic letter some would count on.
         self.count(false).is_ok() && (&self.0).write_all(b"V").is_ok()
     }

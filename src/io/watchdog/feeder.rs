@@ -32,6 +32,8 @@ pub struct Feeder {
     armed: bool,
     /// `None`: nobody has said anything yet.
     until: Option<Instant>,
+    /// Of the newest word.
+    number: u64,
     /// The time as it was asked for, and as the device has it.
     wanted: u32,
     timeout: Duration,
@@ -62,6 +64,7 @@ impl Feeder {
             path,
             pid1: pid1(),
             until,
+            number: 0,
             fed: Instant::default(),
             free,
             starved: false,
@@ -93,7 +96,11 @@ impl Feeder {
 
     fn told(&mut self, message: &[u8], from: &SocketAddr) -> Option<String> {
         let (number, text) = numbered(message)?;
-        let (answer, words) = match Told::read(text)? {
+        let told = Told::read(text)?;
+        let overtaken = number < self.number;
+        self.number = number.max(self.number);
+        let (answer, words) = match told {
+            _ if overtaken => (if self.armed { Words::Armed } else { Words::Off }, None),
             Told::End => (Words::Off, self.end()),
             Told::Feed { until, seconds, device } => {
                 let set = self.set(&device, seconds);
@@ -158,11 +165,20 @@ impl Feeder {
     }
 
     fn start(&mut self, path: &Path, seconds: u32) -> Result<Option<String>, String> {
-        let (device, got) = Device::start(path, seconds)?;
-        (self.wanted, self.timeout) = (seconds, Duration::from_secs(got.into()));
+        let (device, got) = match Device::start(path, seconds) {
+            Ok((device, got)) => (device, Ok(got)),
+            // It counts, with a time of its own, and nothing stops it any more.
+            Err((words, Some(device))) => (device, Err(words)),
+            Err((words, None)) => return Err(words),
+        };
+        let counted = got.as_ref().ok().copied().or(device.timeout().ok()).unwrap_or_default();
+        (self.wanted, self.timeout) = (counted, Duration::from_secs(counted.into()));
         self.tell_pid1(device.as_fd().try_clone_to_owned().ok());
         (self.device, self.path) = (Some(device), Some(path.into()));
-        Ok(Some(self.counts(path)))
+        let words = self.counts(path);
+        got?;
+        self.wanted = seconds;
+        Ok(Some(words))
     }
 
     fn counts(&mut self, path: &Path) -> String {

@@ -58,6 +58,11 @@ impl Told {
         }
     }
 
+    /// Of two words the feeder goes by the one with the higher number.
+    fn numbered(&self, number: u64) -> String {
+        format!("{number} {}", self.write())
+    }
+
     fn read(text: &str) -> Option<Told> {
         if text == "end" {
             return Some(Told::End);
@@ -94,10 +99,7 @@ fn numbered(message: &[u8]) -> Option<(u64, &str)> {
 }
 
 /// One end of the conversation with the feeder.
-struct Line {
-    socket: UnixDatagram,
-    number: u64,
-}
+struct Line(UnixDatagram);
 
 impl Line {
     /// Of the daemon, or of its guard: each has an address of its own.
@@ -111,18 +113,17 @@ impl Line {
         socket.connect(SOCKET)?;
         socket.set_read_timeout(Some(LIMIT))?;
         socket.set_write_timeout(Some(LIMIT))?;
-        // Late answers to an earlier line come in here as well.
-        Ok(Line { socket, number: clock::now().0 })
+        Ok(Line(socket))
     }
 
-    fn say(&mut self, told: &Told) -> io::Result<Words> {
-        self.number += 1;
-        self.socket.send(format!("{} {}", self.number, told.write()).as_bytes())?;
+    /// Late answers to earlier words come in here as well.
+    fn say(&self, number: u64, told: &Told) -> io::Result<Words> {
+        self.0.send(told.numbered(number).as_bytes())?;
         let mut buffer = [0; 4096];
         loop {
-            let len = self.socket.recv(&mut buffer)?;
-            if let Some((number, text)) = numbered(&buffer[..len])
-                && number == self.number
+            let len = self.0.recv(&mut buffer)?;
+            if let Some((of, text)) = numbered(&buffer[..len])
+                && of == number
             {
                 return Words::read(text).ok_or_else(|| io::Error::other("it answers nonsense"));
             }
@@ -137,7 +138,7 @@ pub fn counts() -> bool {
 
 /// The guard has verified that nothing is left: the device is not needed any more.
 pub fn end() -> io::Result<()> {
-    Line::open("guard")?.say(&Told::End).map(drop)
+    Line::open("guard")?.say(clock::now().0, &Told::End).map(drop)
 }
 
 /// What became of a word: whether the device counts, or why not.
@@ -171,6 +172,8 @@ pub struct Handle(Arc<Shared>);
 struct Shared {
     current: Mutex<Current>,
     changed: Condvar,
+    /// For what may not wait for the thread.
+    early: UnixDatagram,
 }
 
 #[derive(Clone)]
@@ -182,19 +185,26 @@ struct Current {
     turn: u64,
     /// The last one that was answered.
     answered: u64,
+    /// Of the last word; higher than that of any daemon before.
+    number: u64,
 }
 
 impl Handle {
     pub fn spawn(settings: Option<Watchdog>, inbox: Inbox) -> io::Result<Handle> {
-        let current = Current { settings, feed: Feed::Keep, turn: 0, answered: 0 };
-        let shared = Arc::new(Shared { current: Mutex::new(current), changed: Condvar::new() });
+        let number = clock::now().0;
+        let current = Current { settings, feed: Feed::Keep, turn: 0, answered: 0, number };
+        let (current, changed) = (Mutex::new(current), Condvar::new());
+        let early = UnixDatagram::unbound()?;
+        early.set_nonblocking(true)?;
+        let shared = Arc::new(Shared { current, changed, early });
         let run = shared.clone();
         let thread = std::thread::Builder::new().name("watchdog".into()).stack_size(STACK);
         thread.spawn(move || serve(&run, &inbox))?;
         Ok(Handle(shared))
     }
 
-    /// Says so; the number of this word, if the device is to change by it.
+    /// Says so; the number of this word, if the device is to change by it. A time that is shorter
+    /// than the last is with the feeder at once: it counts from before anybody else hears of it.
     pub fn tell(&self, feed: Feed) -> Option<u64> {
         let mut current = self.0.current.lock().expect("nobody panics with it");
         let turns = match (current.feed, feed) {
@@ -205,8 +215,14 @@ impl Handle {
             (Feed::Until(_), Feed::Until(_)) => false,
             (_, _) => true,
         };
+        let sooner = matches!((current.feed, feed), (Feed::Until(t), Feed::Until(now)) if now < t);
         current.feed = feed;
         current.turn += u64::from(turns);
+        if let (Some(told), true) = (current.word().0, sooner) {
+            // One that does not come through is said again by the thread.
+            let word = told.numbered(current.next());
+            let _ = self.0.early.send_to(word.as_bytes(), SOCKET);
+        }
         self.0.changed.notify_all();
         turns.then_some(current.turn)
     }
@@ -229,6 +245,11 @@ impl Handle {
 }
 
 impl Current {
+    fn next(&mut self) -> u64 {
+        self.number += 1;
+        self.number
+    }
+
     /// What is to be said, and how often.
     fn word(&self) -> (Option<Told>, Duration) {
         match (&self.settings, self.feed) {
@@ -250,12 +271,15 @@ fn serve(shared: &Shared, inbox: &Inbox) {
         let current = shared.current.lock().expect("nobody panics with it");
         let same = |c: &mut Current| last.as_ref() == Some(&(c.word().0, c.turn));
         let waited = shared.changed.wait_timeout_while(current, again, same);
-        let current = waited.expect("nobody panics with it").0.clone();
+        let (number, current) = {
+            let mut current = waited.expect("nobody panics with it").0;
+            (current.next(), current.clone())
+        };
         let word;
         (word, again) = current.word();
         last = Some((word.clone(), current.turn));
         let Some(word) = word else { continue };
-        let armed = match say(&mut line, &word) {
+        let armed = match say(&mut line, number, &word) {
             Ok(Words::Armed) => Ok(true),
             Ok(Words::Off) => Ok(false),
             Ok(Words::Failed(why)) => Err(Trouble::Device(why)),
@@ -280,12 +304,12 @@ fn serve(shared: &Shared, inbox: &Inbox) {
 }
 
 /// On the line there is, or on a new one after an error.
-fn say(line: &mut Option<Line>, word: &Told) -> io::Result<Words> {
-    let mut open = match line.take() {
+fn say(line: &mut Option<Line>, number: u64, word: &Told) -> io::Result<Words> {
+    let open = match line.take() {
         Some(open) => open,
         None => Line::open("daemon")?,
     };
-    let answer = open.say(word)?;
+    let answer = open.say(number, word)?;
     *line = Some(open);
     Ok(answer)
 }
