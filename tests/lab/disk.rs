@@ -8,6 +8,7 @@ use crate::harness::net::Lan;
 use crate::harness::wait;
 use crate::leases;
 use crate::stories::{Story, TAKEOVER_BOUND};
+use hafailover::io::clock;
 use std::time::{Duration, Instant};
 
 pub const ALL: &[(&str, Story)] = &[
@@ -17,8 +18,12 @@ pub const ALL: &[(&str, Story)] = &[
     ("disk_link_path_lost", path_lost),
     ("disk_link_hangs", hangs),
     ("disk_link_carries_the_vouchers", carries_the_vouchers),
+    ("disk_link_frozen_and_thawed", frozen_and_thawed),
+    ("disk_link_daemon_hangs", daemon_hangs),
 ];
 
+/// What man hafailover(7) says of it: until systemd has ended it.
+const HUNG: Duration = Duration::from_secs(12);
 const LINK: &str = "[[link]]\ntype = \"disk\"\ndevice = \"/dev/heart\"\n";
 
 /// Both nodes with three links, the third the disk; the group runs on the first.
@@ -266,4 +271,42 @@ fn carries_the_vouchers(c: &mut Cluster) {
     witness.back();
     wait("an owner", PATIENCE + leases::WAIT, || c.lab.who_answers());
     leases::no_overlap(c, "vouchers over the disk, and then nothing");
+}
+
+/// A machine that stands still writes no slot; it gives up as soon as it goes on.
+fn frozen_and_thawed(c: &mut Cluster) {
+    start(c, TAKEOVER);
+    // As a paused machine: its kernel answers nobody either.
+    c.lab.net.block(0, Lan::Lan);
+    c.lab.node(0).freeze();
+    wait("n2 to take over", PATIENCE, || {
+        (c.lab.node(1).phase("files")? == "running").then_some(())
+    });
+    let evidence = c.evidence(1);
+    assert!(evidence.contains("3 links"), "{evidence}");
+    c.lab.net.unblock();
+    let thawed = clock::now().0;
+    c.lab.node(0).thaw();
+    c.phase(0, "stopped");
+    c.runs_on(1);
+    c.gave_up(0, thawed);
+    println!("  {evidence}: both wrote for {:?}", c.lab.overlap());
+}
+
+/// The process that writes the slot lives, and the daemon stands still: that is no sign of life.
+fn daemon_hangs(c: &mut Cluster) {
+    start(c, TAKEOVER);
+    c.lab.node(0).must("systemctl kill --kill-whom=main -s STOP hafailover");
+    assert_eq!(c.lab.node(0).run("pgrep -f 'disk serve'").code, 0);
+    c.told(1, "peer-silent");
+    wait("the next daemon", PATIENCE, || (c.lab.node(0).told("daemon-started") > 1).then_some(()));
+    c.all_well();
+    let owner = wait("one owner", PATIENCE, || {
+        let runs = |n: &usize| c.lab.node(*n).phase("files").as_deref() == Some("running");
+        let owners: Vec<usize> = (0..2).filter(runs).collect();
+        <[usize; 1]>::try_from(owners).ok()
+    });
+    let overlap = c.lab.overlap();
+    println!("  the daemon hung: n{} has it, both wrote for {overlap:?}", owner[0] + 1);
+    assert!(overlap < HUNG, "{overlap:?}");
 }

@@ -188,6 +188,9 @@ fn people(
         let lost = view.nodes.iter().filter(lost);
         to.extend(lost.map(|v| ask(Command::ConfirmDown { node: v.id })));
     }
+    if has(kind::MAINTENANCE) {
+        to.push(ask(Command::Maintenance { group: None, on: true }));
+    }
     if has(kind::TERMINATE) && node.going.is_none() {
         let kinds = [Terminate::Stop, Terminate::Restart, Terminate::Shutdown];
         to.extend(kinds.map(|k| Fault::Terminate(n, k)));

@@ -95,6 +95,8 @@ pub mod kind {
     pub const ALL: u32 = 8191;
     pub const LOST: u32 = 8192;
     pub const ARBITER: u32 = 16384;
+    /// Of what people ask for only this.
+    pub const MAINTENANCE: u32 = 32768;
 }
 
 impl Step<'_> {

@@ -80,6 +80,17 @@ impl Step<'_> {
         self.units(n, group, |u| u.lasts = Some((epoch, until)));
     }
 
+    /// Of something that is held there.
+    pub fn is_lease_over(&self, n: usize) -> bool {
+        let policy = &self.cluster.policies[n];
+        let held = policy.groups.values().zip(&self.state.nodes[n].units);
+        let mut held = held.filter(|(_, units)| units.token.or(units.closed).is_some());
+        held.any(|(group, units)| {
+            let until = units.lasts.map_or(Instant::default(), |(_, until)| until);
+            Instant(self.state.now) + group.stop_budget >= until
+        })
+    }
+
     /// It knows only when it has waited for long enough.
     pub fn unanswered(&mut self, n: usize, life: u16, group: GroupName, ticket: u64, sent: u64) {
         let answer = LeaseAnswer::Unknown("no answer".into());

@@ -76,6 +76,7 @@ fn deeper() -> Vec<Plan> {
         plan("leased, a cut, then the arbiter", LEASED, &[CUT, ARBITER]),
         plan("leased, a cut, then", LEASED, &[CUT, ARBITER | CRASH | FREEZE]),
         plan("leased, the arbiter, then", LEASED, &[ARBITER, CUT | CRASH]),
+        plan("leased, cut, maintained, stopped", LEASED, &[CUT, MAINTENANCE, TERMINATE]),
         plan("leased, any two", LEASED, &[ALL | ARBITER, ALL | LOST | ARBITER]),
         plan(
             "leased, three nodes",

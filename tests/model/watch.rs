@@ -10,7 +10,7 @@ use hafailover::core::name::{Epoch, NodeId};
 use hafailover::core::policy::QuorumLost;
 use hafailover::core::say::Saying;
 use hafailover::core::time::Instant;
-use hafailover::core::{Action, Event};
+use hafailover::core::{Action, Event, Terminate};
 
 /// Every invariant that is watched.
 pub const NAMES: &[&str] = &[
@@ -278,12 +278,20 @@ impl Step<'_> {
         self.state.ghost.nodes[n].deafened = 0;
         let core = self.state.nodes[n].core.as_ref().expect("a job is ordered by a core");
         let view = core.view(Instant(self.state.now));
-        if (view.maintenance || view.groups.iter().any(|g| g.maintenance)) && !self.commanded {
+        let kept = view.maintenance || view.groups.iter().any(|g| g.maintenance);
+        if kept && !self.commanded && !self.may_leave(n) {
             self.break_("HandsOff", format!("n{} orders {what} in maintenance", n + 1));
         } else if self.state.ghost.hands_off {
             let words = format!("n{} orders {what} though only a daemon restarted", n + 1);
             self.break_("HandsOff", words);
         }
+    }
+
+    /// In maintenance a lease that is over ends a group; and a daemon that is stopped gives away
+    /// what a lease will end.
+    fn may_leave(&self, n: usize) -> bool {
+        let going = self.state.nodes[n].going == Some(Terminate::Stop);
+        self.cluster.policies[n].lease.is_some() && (going || self.is_lease_over(n))
     }
 
     /// A start is ordered.

@@ -52,12 +52,6 @@ pub const FAULTS: &[Fault] = &[
         "false",
     ),
     fault(
-        "is stopped in a maintenance that nobody heard of, and leaves what runs to nobody",
-        "src/core/mod.rs",
-        "let safe = «self.policy.lease.is_none() || world.is_cared_for(name)»;",
-        "true",
-    ),
-    fault(
         "has a new lease by a maintenance that nobody heard of",
         "src/core/renew.rs",
         "if own.is_some() && «cared» {",

@@ -20,7 +20,8 @@ const BUSY: &str = "somebody else has it: RuntimeWatchdogSec= of systemd-system.
                     [arbiter]";
 const MISSING: &str = "there is no watchdog device: load its driver (modprobe), or remove watchdog \
                        from [arbiter] on all nodes";
-const STUCK: &str = "and as it cannot be stopped (nowayout) it is fed for as long as this machine runs";
+const STUCK: &str =
+    "and as it cannot be stopped (nowayout) it is fed for as long as this machine runs";
 
 /// An open device.
 pub struct Device(File);
