@@ -115,7 +115,8 @@ fn a_watchdog_is_looked_at_and_not_opened() {
     assert!(!without.contains("has a watchdog device"), "{without}");
     let missing = with("watchdog = \"5s\"");
     assert!(missing.contains("error: /dev/watchdog: there is no such"), "{missing}");
-    assert!(missing.contains("+ 2 x watchdog 5s"), "{missing}");
+    assert!(missing.contains("+ 12s for a daemon that hangs, more than 2 x"), "{missing}");
+    assert!(with("watchdog = \"9s\"").contains("+ 2 x watchdog 9s"));
     root.file("dev/watchdog", "");
     assert!(with("watchdog = \"5s\"").contains("note: /dev/watchdog: the kernel tells nothing"));
     root.file("sys/class/watchdog/watchdog0/identity", "a dog\n");
