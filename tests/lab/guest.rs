@@ -57,9 +57,13 @@ fn lives_on_the_leases(c: &mut Cluster) {
     let status = guest.run("hafailover status").text;
     assert!(status.contains("watchdog counts"), "{status}");
 
+    another_time(&mut guest);
     feeder_is_killed(&mut guest);
     daemon_is_restarted(&mut guest);
     daemon_is_stopped(&mut guest);
+    somebody_else_has_it(&mut guest);
+    cannot_be_stopped(&mut guest);
+    machine_is_rebooted(&mut guest);
     daemon_hangs(&mut guest);
     guest.wait_up();
     runs(&mut guest);
@@ -68,19 +72,27 @@ fn lives_on_the_leases(c: &mut Cluster) {
 
 /// The device's time in seconds, if it counts.
 fn counts(guest: &mut Guest) -> Option<u64> {
-    let shown = guest.must("cd /sys/class/watchdog/watchdog0; cat state timeout");
+    counts_at(guest, "watchdog0")
+}
+
+fn counts_at(guest: &mut Guest, device: &str) -> Option<u64> {
+    let shown = guest.must(&format!("cd /sys/class/watchdog/{device}; cat state timeout"));
     let (state, timeout) = shown.split_once('\n').expect("two lines");
     (state == "active").then(|| timeout.trim().parse().expect("a number"))
 }
 
 /// The group runs, and the device counts.
 fn runs(guest: &mut Guest) {
+    is_up(guest);
+    assert_eq!(counts(guest), Some(WATCHDOG.as_secs()));
+}
+
+fn is_up(guest: &mut Guest) {
     wait("the group", PATIENCE, || {
         let status = guest.run("hafailover status --json").text;
         let status: serde_json::Value = serde_json::from_str(&status).ok()?;
         (status["view"]["groups"][0]["phase"] == "running").then_some(())
     });
-    assert_eq!(counts(guest), Some(WATCHDOG.as_secs()));
 }
 
 /// Longer than an unfed device would let it.
@@ -98,6 +110,19 @@ fn member(guest: &mut Guest) -> String {
 
 fn main_process(guest: &mut Guest, unit: &str) -> String {
     guest.must(&format!("systemctl show -P MainPID {unit}"))
+}
+
+/// A reload with other settings changes it under what runs.
+fn another_time(guest: &mut Guest) {
+    let member = member(guest);
+    for seconds in [WATCHDOG.as_secs() + 1, WATCHDOG.as_secs()] {
+        guest.must(&format!(
+            "sed -i 's/^watchdog = .*/watchdog = \"{seconds}s\"/' /etc/hafailover/hafailover.toml; \
+             hafailover reload"
+        ));
+        wait("the device's new time", PATIENCE, || (counts(guest) == Some(seconds)).then_some(()));
+    }
+    assert_eq!(self::member(guest), member);
 }
 
 /// The device stays open, with PID 1, and the next feeder goes on.
@@ -132,6 +157,67 @@ fn daemon_is_stopped(guest: &mut Guest) {
     let event = guest.event(UNFED);
     assert!(event.is_none(), "{event:?}");
     guest.must("systemctl enable -q --now hafailover");
+    runs(guest);
+}
+
+/// Nothing starts by a device that another program has; with it given back all is well.
+fn somebody_else_has_it(guest: &mut Guest) {
+    guest.must(
+        "systemctl stop hafailover; systemctl stop hafailover-watchdog.service; touch /run/rival; systemd-run -q \
+         --unit=rival sh -c 'exec 9>/dev/watchdog; while test -e /run/rival; do printf x >&9; \
+         sleep 1; done; printf V >&9'",
+    );
+    wait("the rival", PATIENCE, || counts(guest));
+    guest.must("systemctl start hafailover");
+    told(guest, "hafailover", "/dev/watchdog: somebody else has it: RuntimeWatchdogSec=");
+    assert_eq!(member(guest), "0\n");
+    assert!(guest.run("hafailover status").text.contains("somebody else has it"));
+    guest.must("rm /run/rival");
+    wait("the rival's end", PATIENCE, || counts(guest).is_none().then_some(()));
+    guest.must("hafailover clear files");
+    runs(guest);
+    told(guest, "hafailover", "it can be fed again");
+}
+
+fn told(guest: &mut Guest, unit: &str, words: &str) {
+    wait(words, PATIENCE, || {
+        let told = format!("journalctl -b -q -o cat -u {unit} --grep '{words}'");
+        (guest.run(&told).code == 0).then_some(())
+    });
+}
+
+/// A device that goes on counting (nowayout) is fed on, also when nothing is owned any more. This
+/// one is the kernel's own, and only says that it would reset the machine.
+fn cannot_be_stopped(guest: &mut Guest) {
+    const DEVICE: &str = "watchdog-device = \"/dev/watchdog1\"";
+    guest.must(&format!(
+        "systemctl stop hafailover; insmod /usr/lib/softdog.ko soft_noboot=1 nowayout=1; sed -i \
+         's,^watchdog = .*,&\\n{DEVICE},' /etc/hafailover/hafailover.toml; \
+         systemctl start hafailover"
+    ));
+    is_up(guest);
+    let counted = Some(WATCHDOG.as_secs());
+    assert_eq!((counts_at(guest, "watchdog1"), counts(guest)), (counted, None));
+    guest.must("systemctl stop hafailover");
+    assert_eq!(member(guest), "0\n");
+    told(guest, "hafailover-watchdog", "nowayout");
+    let event = guest.event(UNFED);
+    assert!(event.is_none(), "{event:?}");
+    assert_eq!(counts_at(guest, "watchdog1"), counted);
+    assert_eq!(guest.run("dmesg | grep softdog.*Trigger").text, "", "it was not fed");
+    guest.must(
+        "systemctl stop hafailover-watchdog.service; \
+         sed -i /^watchdog-device/d /etc/hafailover/hafailover.toml; systemctl start hafailover",
+    );
+    runs(guest);
+}
+
+/// What is owned is given away, and the device does not cut that short.
+fn machine_is_rebooted(guest: &mut Guest) {
+    guest.tell("systemctl reboot");
+    let event = guest.event(PATIENCE).expect("the machine is reset");
+    assert_eq!(event.what, "RESET", "not by the device");
+    guest.wait_up();
     runs(guest);
 }
 

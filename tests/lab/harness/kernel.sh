@@ -22,6 +22,8 @@ for module in $modules; do
     number=$((number + 1))
     find lib/modules -name "$module.ko" -exec cp {} "early/$number-$module.ko" \;
 done
+# For a story to load.
+find lib/modules -name softdog.ko -exec cp {} "$1/usr/lib/" \;
 cat >early/init <<'EOF'
 #!/bin/busybox sh
 PATH=/bin
