@@ -40,6 +40,8 @@ enum Command {
     #[command(hide = true)]
     Lost(cli::lost::Args),
     #[command(hide = true)]
+    Reserve(cli::reserve::Args),
+    #[command(hide = true)]
     Watchdog(cli::watchdog::Args),
     #[command(hide = true)]
     Generator(cli::generator::Args),
@@ -54,6 +56,7 @@ fn end_with_the_pipe(command: &Command) {
             | Command::FenceAgent(_)
             | Command::Ip(_)
             | Command::Lost(_)
+            | Command::Reserve(_)
             | Command::Watchdog(_)
             | Command::Witness(_)
     ) {
@@ -103,6 +106,7 @@ fn main() -> ExitCode {
         Command::Witness(args) => cli::witness::run(args),
         Command::Ip(args) => cli::ip::run(args),
         Command::Lost(args) => cli::lost::run(args),
+        Command::Reserve(args) => cli::reserve::run(args),
         Command::Watchdog(args) => cli::watchdog::run(args),
         Command::Generator(args) => cli::generator::run(args),
     }

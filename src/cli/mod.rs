@@ -1,7 +1,8 @@
 //! The subcommands, one file each: each has `Args` and `run`, which prints and gives the exit code.
 //!
 //! Exit codes: 0 done; 1 refused or failed, `check`: errors; 2 wrong usage, `check`: warnings; 3
-//! the daemon does not run; 4 `status`: not everything is well, `ip`: another host has the address;
+//! the daemon does not run; 4 `status`: not everything is well, `ip`: another host has the address,
+//! `reserve`: another owner has the disk; 5 `ip`, `reserve`: what was held was taken away;
 //! 78 (EX_CONFIG, sysexits.h(3head)) the configuration is wrong.
 
 pub mod adopt;
@@ -23,6 +24,7 @@ pub mod maintenance;
 pub mod move_group;
 pub mod online;
 pub mod reload;
+pub mod reserve;
 pub mod retry;
 pub mod standby;
 pub mod state;

@@ -12,6 +12,9 @@ pub const DROPIN: &str = "10-hafailover.conf";
 /// Where the tokens are.
 pub const TOKENS: &str = "/run/hafailover/owned";
 
+/// Members that reserve a disk: what is on it starts after them, and stops before them.
+pub const RESERVE: &str = "hafailover-reserve@";
+
 /// Writes the drop-ins for all groups enabled below `root` into `out`. Returns what went wrong.
 pub fn generate(root: &Path, out: &Path) -> Vec<String> {
     let last = Accepted::load(&root.join(accepted::FILE.trim_start_matches('/')));
@@ -58,10 +61,16 @@ pub fn dropins(target: &Target, listed: bool) -> Vec<(String, String)> {
     }
     let _ = writeln!(text, "{gate}");
     all.push((target.name.unit(), text));
+    let of_disks = |unit: &str| !["hafailover-ip@", RESERVE].iter().any(|t| unit.starts_with(t));
+    let reserved: Vec<&str> =
+        members.iter().map(|m| m.as_str()).filter(|m| m.starts_with(RESERVE)).collect();
     let mut before: Option<&String> = None;
     for member in members {
         let mut text = head.clone();
         let _ = writeln!(text, "After=hafailover.service\n{gate}");
+        for disk in reserved.iter().filter(|_| of_disks(member)) {
+            let _ = writeln!(text, "After={disk}");
+        }
         if let Some(before) = before.filter(|_| listed) {
             let _ = writeln!(text, "After={before}");
         }

@@ -32,11 +32,14 @@ pub fn identity(target: &Target, text: &UnitText, members: &[(&str, Option<UnitT
     sum.end()
 }
 
+const OURS: [&str; 2] = ["hafailover-ip@", super::generator::RESERVE];
+
 /// Of all else in the members' files, which an upgrade may change on one node after the other.
 pub fn texts(members: &[(&str, Option<UnitText>)]) -> u32 {
     let mut sum = Sum::default();
-    // Ours come with the package, and their instance names say all that an address is.
-    for (unit, text) in members.iter().filter(|(unit, _)| !unit.starts_with("hafailover-ip@")) {
+    // Ours come with the package, and their instance names say all that an address or a disk is.
+    let ours = |unit: &str| OURS.iter().any(|template| unit.starts_with(template));
+    for (unit, text) in members.iter().filter(|(unit, _)| !ours(unit)) {
         sum.add(&[unit]);
         let lines = text.iter().flat_map(|t| &t.assignments).filter(|a| !is_prose(&a.key));
         lines.for_each(|line| sum.line(line));

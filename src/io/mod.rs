@@ -18,6 +18,7 @@ pub mod net;
 pub mod notify;
 pub mod reset;
 pub mod rt;
+pub mod scsi;
 pub mod serial;
 pub mod store;
 pub mod systemd;

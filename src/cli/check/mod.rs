@@ -8,6 +8,7 @@ mod host;
 mod line;
 mod live;
 mod order;
+mod reserve;
 mod units;
 mod watchdog;
 
@@ -137,6 +138,7 @@ fn look(root: &Path, host: &str, findings: &mut Findings) {
     }
     if live::is_here(root, &settings) {
         disk::look(&settings, &found.targets, view.as_ref().map(|(view, _)| view), findings);
+        reserve::look(&settings, &found.targets, findings);
     }
     arbiter::vouchers(&settings, &found.targets, findings);
     for target in &found.targets {

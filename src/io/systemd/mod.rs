@@ -15,7 +15,7 @@ mod users;
 
 pub use fence::Run as FenceRun;
 pub use group::Managed;
-pub use unit::address_of;
+pub use unit::{address_of, path_of};
 
 use super::notify::Pulse;
 use super::{Inbox, Input, token};
