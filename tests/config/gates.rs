@@ -98,3 +98,19 @@ fn members_are_not_isolated_away() {
         assert!(gate(&root, unit).contains("IgnoreOnIsolate=yes\n"), "{unit}");
     }
 }
+
+/// Goal: what lies on a disk starts after its reservation and stops before it is given back,
+/// without a word about it in any file; addresses need not wait.
+#[test]
+fn members_are_ordered_after_reservations() {
+    let unit = r"hafailover-reserve@dev-disk-by\x2did-scsi\x2d36001405.service";
+    let root = Root::new(&TARGET.replace("Requires=", &format!("Requires={unit} ")));
+    let after = format!("After={unit}\n");
+    for unit in ["srv.mount", "smbd.service", "extra.service"] {
+        assert!(gate(&root, unit).contains(&after), "{unit}");
+    }
+    for unit in [unit, "hafailover-ip@10.0.0.9-24.service"] {
+        assert!(!gate(&root, unit).contains(&after), "{unit}");
+        assert!(gate(&root, unit).contains(GATE), "{unit}");
+    }
+}

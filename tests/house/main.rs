@@ -237,11 +237,13 @@ fn the_manual_and_the_program_know_the_same_options() {
     let listed = help("");
     let after = listed.lines().skip_while(|l| *l != "Commands:").skip(1);
     let names = after.map_while(|l| l.strip_prefix("  ")).filter_map(|l| l.split(' ').next());
-    let hidden = ["", "state create", "disk format", "disk show", "ip", "lost", "generator"];
+    let hidden =
+        ["", "state create", "disk format", "disk show", "ip", "reserve", "lost", "generator"];
     let all = names.filter(|n| *n != "help").chain(hidden);
     let known: Vec<String> = all.flat_map(|command| options(&help(command))).collect();
     assert!(known.len() > 20, "{known:?}");
-    let manuals = [text("man/hafailover.8"), text("man/hafailover-ip.8")].concat();
+    let pages = ["man/hafailover.8", "man/hafailover-ip.8", "man/hafailover-reserve.8"];
+    let manuals = pages.map(text).concat();
     let told = options(&manuals.replace("\\-", "-"));
     let lacking = |have: &[String], want: &[String]| {
         want.iter().filter(|o| !have.contains(o)).cloned().collect::<Vec<_>>()

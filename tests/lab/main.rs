@@ -23,6 +23,7 @@ mod lost;
 mod paths;
 mod quorum;
 mod recipes;
+mod reserve;
 mod restarts;
 mod selftest;
 mod stories;
@@ -192,6 +193,7 @@ fn more(suite: &str) -> &'static str {
     match suite {
         _ if suite == harness::rootfs::suite() => recipes::PACKAGES,
         _ if suite.ends_with(harness::rootfs::WITH_AGENTS) => harness::rootfs::OF_AGENTS,
+        _ if suite.ends_with(harness::rootfs::WITH_KERNEL) => harness::rootfs::OF_GUEST,
         _ => "",
     }
 }
@@ -232,7 +234,8 @@ fn all() -> Vec<Told> {
     let suite = format!("{own}{}", harness::rootfs::WITH_AGENTS);
     all.extend(fenced.map(|told| Told { suite: suite.clone(), ..told }));
     let suite = format!("{own}{}", harness::rootfs::WITH_KERNEL);
-    let guest = guest::ALL.iter().map(|story| told((0, story)));
+    let guest = [guest::ALL, reserve::ALL].into_iter().flatten();
+    let guest = guest.map(|story| told((0, story)));
     all.extend(guest.map(|told| Told { suite: suite.clone(), ..told }));
     if own != NEWER {
         for name in ON_NEWER {

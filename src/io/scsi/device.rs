@@ -1,5 +1,5 @@
-//! Which disk a path means, and whether a reservation of it would hold: reservations belong to whole
-//! disks, and to one path each.
+//! Which disk a path means, and whether a reservation of it would hold: reservations belong to
+//! whole disks, and to one path each.
 
 use std::path::{Path, PathBuf};
 

@@ -1,6 +1,6 @@
 //! Keys: 64 bits that a node registers at a disk. `ha`, 32 bits of the node's and its cluster's
-//! name, and the lowest 16 of the group's epoch: whose a key is can be told, and which of two is the
-//! newer. A disk replaces exactly the key that it is told, so an owner that thaws late replaces
+//! name, and the lowest 16 of the group's epoch: whose a key is can be told, and which of two is
+//! the newer. A disk replaces exactly the key that it is told, so an owner that thaws late replaces
 //! nobody: it never knew the newer key, or knows that it is newer.
 
 use crate::config::settings::Settings;

@@ -1,5 +1,5 @@
-//! Persistent reservations of SCSI disks (SPC-4, 5.13): who alone may write to one, kept by the disk
-//! itself. `key`: what a node registers, and whose a key is; `take`: what to do next for it;
+//! Persistent reservations of SCSI disks (SPC-4, 5.13): who alone may write to one, kept by the
+//! disk itself. `key`: what a node registers, and whose a key is; `take`: what to do next for it;
 //! `persist`: sg_persist(8), which does it; `device`: which disk is meant.
 
 pub mod device;
@@ -9,8 +9,8 @@ pub mod take;
 
 use key::Key;
 
-/// The reservation that is taken: nobody but its holder writes. Not "registrants only": there whoever
-/// registers may write, and an owner that thaws in the middle of its start still registers.
+/// The reservation that is taken: nobody but its holder writes. Not "registrants only": there
+/// whoever registers may write, and an owner that thaws in the middle of its start still registers.
 pub const TYPE: &str = "Write Exclusive";
 /// The same for `--prout-type=`.
 pub const TYPE_NUMBER: &str = "1";

@@ -1,6 +1,6 @@
 //! sg_persist(8) of sg3-utils, run without a shell, each time with a limit. A process that a disk
-//! holds fast cannot be ended: it is killed, and not waited for. What it says is believed only where
-//! every line is known.
+//! holds fast cannot be ended: it is killed, and not waited for. What it says is believed only
+//! where every line is known.
 
 use super::key::Key;
 use super::{Held, Seen, TYPE_NUMBER};

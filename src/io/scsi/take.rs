@@ -1,6 +1,6 @@
-//! What to do next for a reservation, from what was seen at the disk: pure. Only keys of older claims
-//! of this cluster are ever replaced, each by its name, so that what changed since the look changes
-//! nothing here.
+//! What to do next for a reservation, from what was seen at the disk: pure. Only keys of older
+//! claims of this cluster are ever replaced, each by its name, so that what changed since the look
+//! changes nothing here.
 
 use super::key::{Claim, Key, Keys};
 use super::{Seen, TYPE};

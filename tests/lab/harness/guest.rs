@@ -142,6 +142,8 @@ impl Drop for Guest {
         let _ = self.monitor.shutdown(Shutdown::Both);
         let _ = self.qemu.kill();
         let _ = ended(&mut self.qemu, Instant::now() + COMMAND);
+        // The next guest of this lab begins anew.
+        let _ = std::fs::remove_dir_all(&self.dir);
     }
 }
 

@@ -16,6 +16,8 @@ const AGENTS: &str = "cd \"$1/tmp\" && APT_CONFIG=\"$MMDEBSTRAP_APT_CONFIG\" \
                       dpkg-deb -x fence-agents_*.deb \"$1\" && rm fence-agents_*.deb";
 /// The end of a suite's name: with a kernel, for a guest.
 pub const WITH_KERNEL: &str = "+kernel";
+/// What a guest has more: a disk over iSCSI, its reservations, and names for it.
+pub const OF_GUEST: &str = "open-iscsi,sg3-utils,udev";
 const KERNEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/harness/kernel.sh");
 /// Started by the distribution, of no use here; Samba is started by the group.
 const UNWANTED: &str = "samba-ad-dc smbd nmbd apt-daily.timer apt-daily-upgrade.timer \

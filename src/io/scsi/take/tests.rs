@@ -1,3 +1,5 @@
+//! Starts of several owners at one disk, mixed in every way, each with looks that are old.
+
 use super::super::Held;
 use super::*;
 use proptest::prelude::*;
