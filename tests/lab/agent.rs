@@ -60,7 +60,7 @@ fn direct(file: &str, log: &str) -> ! {
             .as_ref()
             .map_or_else(|e| e.to_string().replace(' ', "-"), |()| "ok".to_string());
         let _ = log.write_all(format!("{now} {result} {number}\n").as_bytes());
-        std::thread::sleep(Duration::from_millis(if written.is_ok() { 1 } else { 20 }));
+        std::thread::sleep(Duration::from_millis(if written.is_ok() { 1 } else { 100 }));
     }
     unreachable!("numbers end")
 }

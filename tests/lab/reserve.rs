@@ -7,6 +7,7 @@ use crate::cluster::{Cluster, PATIENCE};
 use crate::harness::guest::Guest;
 use crate::harness::wait;
 use crate::stories::Story;
+use std::time::Duration;
 
 pub const ALL: &[(&str, Story)] = &[("reserve_old_owners_writes_fail", old_owners_writes_fail)];
 
@@ -17,6 +18,8 @@ const LINK: &str = "[Unit]\nDescription=The link\nBefore=hafailover.service\n[Se
     Type=oneshot\nRemainAfterExit=yes\n\
     ExecStart=ip address add 192.168.9.1/24 dev dummy0\n\
     ExecStart=ip link set dummy0 up multicast on\n[Install]\nWantedBy=multi-user.target\n";
+/// Nobody ends a daemon that stands still.
+const PATIENT: &str = "[Service]\nWatchdogSec=0\n";
 /// Nothing in it says what is ordered after what.
 const TARGET: &str = "[Unit]\nDescription=Files\nRequires=RESERVE srv.mount\n\
     Wants=writer.service\n[X-Hafailover]\nNodes=n1 n2\nRetries=1\n[Install]\n\
@@ -25,9 +28,9 @@ const MOUNT: &str = "[Mount]\nWhat=DISK\nWhere=/srv\nType=ext4\n";
 const WRITER: &str = "[Unit]\nAfter=srv.mount\n[Service]\nKillSignal=SIGKILL\n\
     ExecStart=agent direct /srv/data /run/written\n";
 /// As udev names it after its serial number, which LIO makes of `abcd1234`.
-const DISK: &str = "/dev/disk/by-id/scsi-36001405abcd12340000000000000000";
+const DISK: &str = "/dev/disk/by-id/scsi-36001405abcd123400000000000000000";
 const RESERVE: &str =
-    r"hafailover-reserve@dev-disk-by\x2did-scsi\x2d36001405abcd12340000000000000000.service";
+    r"hafailover-reserve@dev-disk-by\x2did-scsi\x2d36001405abcd123400000000000000000.service";
 /// Where the disk has what is written to it.
 const MEDIUM: &str = "/var/lib/medium";
 /// Of the two paths, the names are n1's.
@@ -36,6 +39,8 @@ const RULE: &str = "KERNEL==\"sda*\", OPTIONS+=\"link_priority=100\"\n";
 /// has no reservations.
 const DISKS: &str = r"#!/bin/sh
 set -e
+# Each word on the console holds up the whole machine, and writes that fail are many words.
+dmesg -n 1
 mount -t configfs none /sys/kernel/config 2>/dev/null || true
 ip link set lo up
 mkdir -p /var/target/pr
@@ -81,6 +86,7 @@ const N2: &str = r#"#!/bin/sh
 set -e
 [ -n "$SHUT_OFF" ] || exec env SHUT_OFF=1 unshare -m -u "$0" "$@"
 hostname n2
+umount /srv 2>/dev/null || true
 mount -t tmpfs none /run/hafailover
 mkdir /run/hafailover/owned /run/hafailover/members
 echo "$1 1 $(cut -d ' ' -f 3 /run/saved/token)" >/run/hafailover/owned/files
@@ -100,6 +106,7 @@ fn old_owners_writes_fail(c: &mut Cluster) {
     let files = [
         ("etc/hostname", "n1\n"),
         ("etc/hafailover/hafailover.toml", CONFIG),
+        ("etc/systemd/system/hafailover.service.d/patient.conf", PATIENT),
         ("etc/systemd/system/link.service", LINK),
         ("etc/systemd/system/files.target", &TARGET.replace("RESERVE", RESERVE)),
         ("etc/systemd/system/srv.mount", &MOUNT.replace("DISK", DISK)),
@@ -111,6 +118,10 @@ fn old_owners_writes_fail(c: &mut Cluster) {
     ];
     let mut guest = Guest::new(c.lab.dir(), c.lab.layers(), &files, SETUP);
     let guest = &mut guest;
+    guest.must(&format!(
+        "test -b {DISK} || {{ journalctl -b -u disks -o cat; ls -l /dev/disk/by-id /dev/sd*; \
+         udevadm info /dev/sda; false; }}"
+    ));
     guest.must("hafailover state create && systemctl start hafailover");
     runs(guest);
     nobody_else_writes(guest);
@@ -162,7 +173,7 @@ fn other_path_is_refused(guest: &mut Guest) {
 fn nobody_else_writes(guest: &mut Guest) {
     assert!(shown(guest).starts_with("reserved for n1 (key 0x6861"), "{}", shown(guest));
     other_path_is_refused(guest);
-    assert!(guest.must("systemctl show -P After srv.mount").contains(RESERVE));
+    assert!(guest.must("systemctl show -P After srv.mount").contains("hafailover-reserve@"));
     let checked = guest.run("hafailover check").text;
     assert!(checked.contains("reserved for n1") && !checked.contains("error"), "{checked}");
 }
@@ -205,32 +216,40 @@ fn said(guest: &mut Guest, unit: &str, words: &str) -> Option<u64> {
     Some(micros * 1000)
 }
 
-/// n2 takes it. When it had it, and what was on the medium then.
-fn taken_by_n2(guest: &mut Guest) -> (u64, String) {
-    let epoch = epoch(guest) + 1;
-    let medium = guest.must(&format!(
-        "systemd-run -q --unit=n2 --service-type=notify n2 {epoch}; md5sum {MEDIUM}"
-    ));
-    (said(guest, "n2", "reserved for n2").expect("it says so"), medium)
+/// n2's taking it: when it was asked for, when it was done, and what was on the medium after it.
+struct Taken {
+    asked: u64,
+    done: u64,
+    medium: String,
 }
 
-/// From the moment at which n2 had it nothing that n1 wrote arrived, and the disk has all that n1
-/// was told it has.
-fn nothing_arrived(guest: &mut Guest, taken: u64, medium: &str) {
-    wait("n1's writes to fail", PATIENCE, || (written(guest, taken).2 > 2).then_some(()));
+fn taken_by_n2(guest: &mut Guest) -> Taken {
+    let epoch = epoch(guest) + 1;
+    let up = guest.must("cut -d ' ' -f 1 /proc/uptime");
+    let up: f64 = up.trim().parse().expect("seconds");
+    let medium = guest.must(&format!(
+        "systemd-run -q --unit=n2 --service-type=notify -p KillMode=mixed n2 {epoch} && md5sum {MEDIUM} || \
+         {{ journalctl -b -u n2; false; }}"
+    ));
+    guest.must("journalctl --sync");
+    let done = said(guest, "n2", "reserved for n2").expect("it says so");
+    Taken { asked: (up * 1e9) as u64, done, medium }
+}
+
+/// The daemon of n1 stands still until here, and its members go on. From the moment at which n2 had
+/// it nothing that n1 wrote arrived, and the disk has all that n1 was told it has.
+fn nothing_arrived(guest: &mut Guest, taken: &Taken) {
+    let Taken { asked, done, medium } = taken;
+    wait("n1's writes to fail", PATIENCE, || (written(guest, *done).2 > 2).then_some(()));
     let away = "taken away: it is reserved for n2";
-    let told =
-        wait("n1 to be told", PATIENCE, || said(guest, RESERVE, away).filter(|t| *t > taken));
-    let late = std::time::Duration::from_nanos(told - taken);
-    println!("  n1 knew it after {late:?}");
+    wait("n1 to be told", PATIENCE, || said(guest, RESERVE, away).filter(|told| told > asked));
+    guest.must("systemctl thaw hafailover");
     is_down(guest);
-    let (last, number, failed) = written(guest, taken);
-    let before = std::time::Duration::from_nanos(taken.saturating_sub(last));
-    println!(
-        "  write {number} was the last, {before:?} before n2 had it; {failed} failed after it"
-    );
-    assert!(last < taken, "n1 wrote after n2 had the disk: {last}, {taken}");
-    assert_eq!(guest.must(&format!("md5sum {MEDIUM}")), medium, "the medium changed");
+    let (last, number, failed) = written(guest, *done);
+    let before = Duration::from_nanos(done.saturating_sub(last));
+    println!("  the last write was {before:?} before n2 had it; {failed} failed after it");
+    assert!(last < *done, "n1 wrote after n2 had the disk: {last}, {done}");
+    assert_eq!(guest.must(&format!("md5sum {MEDIUM}")), *medium, "the medium changed");
     let block = number % 1024;
     let found = guest.must(&format!(
         "mount /dev/sdb /mnt; dd if=/mnt/data bs=4096 skip={block} count=1 2>/dev/null | \
@@ -244,8 +263,9 @@ fn later_owner_takes_it(guest: &mut Guest) {
     let refused = guest.run(&format!("n2 {older}"));
     assert_eq!(refused.code, 4, "{}", refused.text);
     assert!(refused.text.contains("a later owner has it: n1"), "{}", refused.text);
-    let (taken, medium) = taken_by_n2(guest);
-    nothing_arrived(guest, taken, &medium);
+    guest.must("systemctl freeze hafailover");
+    let taken = taken_by_n2(guest);
+    nothing_arrived(guest, &taken);
     // Started again by its cluster, which knows of nothing, the old owner takes nothing back.
     assert!(said(guest, RESERVE, "a later owner has it: n2").is_some());
     assert!(shown(guest).starts_with("reserved for n2"));
@@ -257,11 +277,11 @@ fn later_owner_takes_it(guest: &mut Guest) {
 fn frozen_owner_is_replaced(guest: &mut Guest) {
     guest.must("hafailover clear files");
     runs(guest);
-    let all = format!("writer '{RESERVE}' hafailover");
-    guest.must(&format!("systemctl freeze {all}"));
-    let (taken, medium) = taken_by_n2(guest);
-    guest.must(&format!("systemctl thaw {all}"));
-    nothing_arrived(guest, taken, &medium);
+    let members = format!("writer '{RESERVE}'");
+    guest.must(&format!("systemctl freeze hafailover {members}"));
+    let taken = taken_by_n2(guest);
+    guest.must(&format!("systemctl thaw {members}"));
+    nothing_arrived(guest, &taken);
     guest.must("systemctl stop n2");
 }
 
