@@ -94,6 +94,7 @@ fn owned(path: &Path) -> Option<(GroupName, Epoch)> {
 
 fn hold(disk: Disk) -> Result<(), Failure> {
     device::refuses(&disk.path)?;
+    let found = std::fs::canonicalize(&disk.path).map_err(|e| e.to_string())?;
     let (group, epoch) = owned(&disk.path).ok_or_else(|| {
         "no group that is owned here has it as a member: the cluster starts this unit with its \
          group, and not a person: hafailover-reserve(8)"
@@ -101,7 +102,7 @@ fn hold(disk: Disk) -> Result<(), Failure> {
     })?;
     let settings = settings()?;
     let me = Me::new(Keys::of(&settings), settings.me, epoch);
-    let mut holder = Holder { keeps: disk.able()?.keeps, disk, me, unsure: None };
+    let mut holder = Holder { keeps: disk.able()?.keeps, disk, found, me, unsure: None };
     holder.take()?;
     let stop = stop_signal()?;
     let words = format!("reserved for {} of {group}", holder.me.keys.words(holder.me.key));
@@ -137,6 +138,8 @@ fn stop_signal() -> Result<Receiver<()>, Failure> {
 
 struct Holder {
     disk: Disk,
+    /// Its node in /dev: a reservation belongs to this path, and a name may come to mean another.
+    found: PathBuf,
     me: Me,
     keeps: bool,
     /// Why the last look told nothing, once it was said.
@@ -210,6 +213,15 @@ impl Holder {
 
     /// What cannot be read is no loss; a disk that is gone is.
     fn look(&mut self) -> Result<(), Failure> {
+        let found = std::fs::canonicalize(&self.disk.path).map_err(|_| Trouble::Gone)?;
+        if found != self.found {
+            let words = format!(
+                "its path {} is gone, and the name means {} now, which is not what is reserved",
+                self.found.display(),
+                found.display()
+            );
+            return Err(words.into());
+        }
         let seen = match self.disk.look() {
             Ok(seen) => seen,
             Err(Trouble::Gone) => return Err(Trouble::Gone.into()),
