@@ -228,7 +228,8 @@ fn taken_by_n2(guest: &mut Guest) -> Taken {
     let up = guest.must("cut -d ' ' -f 1 /proc/uptime");
     let up: f64 = up.trim().parse().expect("seconds");
     let medium = guest.must(&format!(
-        "systemd-run -q --unit=n2 --service-type=notify -p KillMode=mixed n2 {epoch} && md5sum {MEDIUM} || \
+        "systemd-run -q --unit=n2 --service-type=notify -p KillMode=mixed n2 {epoch} && \
+         md5sum {MEDIUM} || \
          {{ journalctl -b -u n2; false; }}"
     ));
     guest.must("journalctl --sync");
