@@ -163,8 +163,8 @@ fn daemon_is_stopped(guest: &mut Guest) {
 /// Nothing starts by a device that another program has; with it given back all is well.
 fn somebody_else_has_it(guest: &mut Guest) {
     guest.must(
-        "systemctl stop hafailover; systemctl stop hafailover-watchdog.service; touch /run/rival; systemd-run -q \
-         --unit=rival sh -c 'exec 9>/dev/watchdog; while test -e /run/rival; do printf x >&9; \
+        "systemctl stop hafailover; systemctl stop hafailover-watchdog.service; \
+         touch /run/rival; systemd-run -q --unit=rival sh -c 'exec 9>/dev/watchdog; while test -e /run/rival; do printf x >&9; \
          sleep 1; done; printf V >&9'",
     );
     wait("the rival", PATIENCE, || counts(guest));
@@ -191,7 +191,7 @@ fn told(guest: &mut Guest, unit: &str, words: &str) {
 fn cannot_be_stopped(guest: &mut Guest) {
     const DEVICE: &str = "watchdog-device = \"/dev/watchdog1\"";
     guest.must(&format!(
-        "systemctl stop hafailover; insmod /usr/lib/softdog.ko soft_noboot=1 nowayout=1; sed -i \
+        "systemctl stop hafailover; sed -i \
          's,^watchdog = .*,&\\n{DEVICE},' /etc/hafailover/hafailover.toml; \
          systemctl start hafailover"
     ));

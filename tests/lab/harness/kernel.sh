@@ -24,14 +24,15 @@ for module in $modules; do
     number=$((number + 1))
     find lib/modules -name "$module.ko" -exec cp {} "early/$number-$module.ko" \;
 done
-# For a story to load.
-find lib/modules -name softdog.ko -exec cp {} "$1/usr/lib/" \;
+find lib/modules -name softdog.ko -exec cp {} early/softdog \;
 cat >early/init <<'EOF'
 #!/bin/busybox sh
 PATH=/bin
 for module in /*.ko; do
     busybox insmod "$module"
 done
+# A second watchdog, which cannot be stopped, and only says that it would reset the machine.
+busybox insmod /softdog soft_noboot=1 nowayout=1
 busybox mount -t devtmpfs dev /dev
 busybox mount -t ext4 /dev/vda /root
 busybox mount -o move /dev /root/dev
