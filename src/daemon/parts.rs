@@ -79,6 +79,7 @@ pub fn open_arbiter(setup: &Setup, inbox: &Inbox) -> std::io::Result<Option<Arbi
     let asker = Asker {
         cluster: settings.cluster.clone(),
         node: settings.nodes[usize::from(settings.me.0)].name.clone(),
+        nodes: settings.nodes.iter().map(|n| n.name.clone()).collect(),
         keys: setup.keys.clone(),
     };
     ArbiterHandle::open(arbiter, asker, inbox.clone()).map(Some)

@@ -234,8 +234,13 @@ impl Seen {
 
 /// Makes the checksum of a header right.
 pub fn stamp_header(block: &mut [u8]) {
-    let sum = checksum(block, HEADER_CRC);
-    block[HEADER_CRC..HEADER_CRC + 4].copy_from_slice(&sum);
+    stamp(block, HEADER_CRC);
+}
+
+/// Makes the checksum that stands there right.
+pub(super) fn stamp(block: &mut [u8], at: usize) {
+    let sum = checksum(block, at);
+    block[at..at + 4].copy_from_slice(&sum);
 }
 
 /// Makes the checksum of a slot right, which is of what it says its length is.
@@ -246,8 +251,13 @@ pub fn stamp_slot(block: &mut [u8]) {
     block[SLOT_CRC..SLOT_CRC + 4].copy_from_slice(&sum);
 }
 
-fn is_whole(block: &[u8], at: usize) -> bool {
+pub(super) fn is_whole(block: &[u8], at: usize) -> bool {
     checksum(block, at) == block[at..at + 4]
+}
+
+/// Of all that stands there, its checksum with it.
+pub(super) fn whole(block: &[u8]) -> [u8; 4] {
+    CRC.checksum(block).to_be_bytes()
 }
 
 /// Of a block, with the checksum that stands in it taken as zero.

@@ -19,6 +19,7 @@ mod group;
 pub mod keys;
 pub mod line;
 pub mod size;
+pub mod table;
 mod window;
 pub mod witness;
 

@@ -34,6 +34,11 @@ pub fn look(root: &Path, settings: &Settings, keys: Option<Keys>, findings: &mut
                 etcd(settings, written, findings);
             }
         }
+        Back::Sanlock(at) if asks => {
+            let question = rehearsal(settings, LeaseVerb::Renew);
+            super::sanlock::look(settings, at, question, findings);
+        }
+        Back::Sanlock(at) => findings.note(format!("arbiter: {}", at.chain())),
         Back::Witness(at) => {
             if let Some(keys) = keys.filter(|_| asks) {
                 witness(settings, at, keys, arbiter.times.wait, findings);
@@ -53,7 +58,7 @@ fn witness(
     let (cluster, address) = (settings.cluster.clone(), at.address);
     let node = settings.nodes[usize::from(settings.me.0)].name.clone();
     let question = Question { term, ..rehearsal(settings, LeaseVerb::Renew) };
-    let asker = Asker { cluster: cluster.clone(), node, keys };
+    let asker = Asker { cluster: cluster.clone(), node, nodes: Vec::new(), keys };
     let asked = Instant::now();
     let answer = Witness::new(at.clone(), asker).map(|mut witness| witness.ask(&question));
     match answer {
@@ -182,7 +187,7 @@ fn etcd(settings: &Settings, written: &arbiter::etcd::Settings, findings: &mut F
     }
 }
 
-fn shown(time: Duration) -> String {
+pub fn shown(time: Duration) -> String {
     match time.as_millis() {
         0..10 => format!("{:.1}ms", time.as_secs_f64() * 1000.0),
         ms => format!("{ms}ms"),

@@ -9,6 +9,7 @@ mod line;
 mod live;
 mod order;
 mod reserve;
+mod sanlock;
 mod units;
 mod watchdog;
 

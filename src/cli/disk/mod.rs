@@ -1,12 +1,15 @@
-//! `hafailover disk`: makes and shows the slots on a shared disk; and serves them, for the daemon.
+//! `hafailover disk`: makes and shows the slots or the leases on a shared disk; and reads and
+//! writes them, for the daemon.
 
 mod format;
+mod leases;
 mod show;
 
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Prepare a small shared partition as a heartbeat link, or look at one.
+/// Prepare a small shared partition for heartbeats or leases, or look at one.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -20,6 +23,19 @@ enum Verb {
     /// Read and write the slots, for a daemon at the other end of standard input.
     #[command(hide = true)]
     Serve,
+    /// Ask the leases on a disk once, for a daemon that holds the lock at standard input.
+    #[command(hide = true)]
+    Ask {
+        plan: String,
+    },
+    /// Look at all leases once, for a daemon.
+    #[command(hide = true)]
+    Watch {
+        device: PathBuf,
+    },
+    /// Leave the lockspace of sanlock, which is about to end.
+    #[command(hide = true)]
+    Leave,
 }
 
 pub fn run(args: Args) -> ExitCode {
@@ -27,6 +43,9 @@ pub fn run(args: Args) -> ExitCode {
         Verb::Format(args) => format::run(args),
         Verb::Show(args) => show::run(args),
         Verb::Serve => serve(),
+        Verb::Ask { plan } => leases::ask(&plan),
+        Verb::Watch { device } => leases::watch(&device),
+        Verb::Leave => leases::leave(),
     }
 }
 

@@ -1,5 +1,7 @@
-//! `hafailover disk show`: whose slots change, and whether what stands in them is sealed right.
+//! `hafailover disk show`: whose slots change, and whether what stands in them is sealed right; or
+//! the leases.
 
+use super::leases;
 use crate::config::keys;
 use crate::config::settings::{LinkKind, Settings};
 use crate::core::name::{LinkId, NodeId, Session};
@@ -10,6 +12,7 @@ use crate::io::disk::device::Use;
 use crate::io::disk::slots::{self, Place, Slots};
 use crate::wire::disk::{Header, Seen, Slot, Torn};
 use crate::wire::{Codec, session_of};
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -20,9 +23,9 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const INTERVALS: u32 = 3;
 const STEP: Duration = Duration::from_millis(20);
 /// A device that has not answered for so long hangs.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Show the slots on a device: node, last change, session, seal.
+/// Show what stands on a device: slots with their last change, session and seal; or the leases.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The device, as the configuration names it.
@@ -36,6 +39,15 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> ExitCode {
+    if let Some(shown) = leases::shown(&args.device, args.json) {
+        return match shown {
+            Ok(text) => {
+                print!("{text}");
+                ExitCode::SUCCESS
+            }
+            Err(words) => super::super::fail(&words, 1, args.json),
+        };
+    }
     let settings = crate::config::load(&args.config, &setup::hostname()).ok();
     let (device, of) = (args.device.clone(), settings.clone());
     let (sender, looked) = std::sync::mpsc::channel();

@@ -2,6 +2,7 @@
 //! shown with the arithmetic (hafailover-protocol(7), "Leases").
 
 pub mod etcd;
+pub mod sanlock;
 pub mod witness;
 
 use super::load::{parse_duration, show};
@@ -38,6 +39,7 @@ pub struct Table {
     pub watchdog_device: Option<Spanned<String>>,
     pub witness: Option<Spanned<witness::Table>>,
     pub etcd: Option<Spanned<etcd::Table>>,
+    pub sanlock: Option<Spanned<sanlock::Table>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -45,6 +47,7 @@ pub struct Table {
 pub enum Kind {
     Witness,
     Etcd,
+    Sanlock,
 }
 
 /// Checked.
@@ -70,6 +73,7 @@ pub struct Watchdog {
 pub enum Back {
     Witness(witness::Settings),
     Etcd(etcd::Settings),
+    Sanlock(sanlock::Settings),
 }
 
 /// A refusal, and where.
@@ -195,6 +199,16 @@ fn back(table: &Table) -> Result<Back, Wrong> {
             None => missing(
                 "kind = \"etcd\": its members are missing: write [arbiter.etcd] and \
                  endpoints = [\"https://HOST:2379\", ...] in it",
+            ),
+        },
+        Kind::Sanlock => match &table.sanlock {
+            Some(sanlock) => {
+                let settings = sanlock.get_ref().check().map_err(|what| (sanlock.span(), what))?;
+                Ok(Back::Sanlock(settings))
+            }
+            None => missing(
+                "kind = \"sanlock\": its disk is missing: write [arbiter.sanlock] and \
+                 device = \"/dev/disk/by-partlabel/...\" in it",
             ),
         },
     }

@@ -3,6 +3,7 @@
 
 pub mod etcd;
 mod gateway;
+pub mod sanlock;
 mod txn;
 pub mod witness;
 
@@ -14,17 +15,23 @@ use crate::core::policy::LeaseTimes;
 use crate::core::time::Instant;
 use crate::core::{LeaseAnswer, LeaseVerb};
 use crate::wire::keys::Keys;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use sanlock::{Host, Sanlock};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
 /// Questions that may wait: each group has one at a time, and some that it no longer needs.
 const QUEUE: usize = 1024;
+/// Without a question for so long, it is tended.
+const TEND: Duration = Duration::from_secs(1);
 
 /// Asked from a thread of the arbiter's own; each question ends within its time limit.
 pub trait Arbiter: Send {
     /// Waits for the answer, and returns before `question.limit` has passed. What may have been
     /// carried out, or may still be, is `Unknown`.
     fn ask(&mut self, question: &Question) -> LeaseAnswer;
+
+    /// Called now and then, also while nothing is asked. Does not wait.
+    fn tend(&mut self) {}
 
     /// For status and errors; without secrets.
     fn describe(&self) -> String;
@@ -47,6 +54,8 @@ pub struct Question {
 pub struct Asker {
     pub cluster: String,
     pub node: String,
+    /// All of the cluster, in their order.
+    pub nodes: Vec<String>,
     pub keys: Keys,
 }
 
@@ -71,6 +80,7 @@ impl ArbiterHandle {
         let arbiter: Box<dyn Arbiter> = match &settings.back {
             Back::Etcd(at) => Box::new(etcd::Etcd::new(at, &asker.node)),
             Back::Witness(at) => Box::new(witness::Witness::new(at.clone(), asker)?),
+            Back::Sanlock(at) => Box::new(Sanlock::new(at, &asker, Host::default())),
         };
         ArbiterHandle::spawn(arbiter, cluster, settings.times.clone(), inbox)
     }
@@ -101,7 +111,13 @@ fn serve(
     questions: &Receiver<Asked>,
     inbox: &Inbox,
 ) {
-    while let Ok(Asked { group, epoch, ticket, verb, at }) = questions.recv() {
+    loop {
+        arbiter.tend();
+        let Asked { group, epoch, ticket, verb, at } = match questions.recv_timeout(TEND) {
+            Ok(asked) => asked,
+            Err(RecvTimeoutError::Timeout) => continue,
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
         let waited = clock::now().since(at);
         let limit = times.limit().saturating_sub(waited);
         let answer = match limit.is_zero() {

@@ -13,29 +13,36 @@ use std::time::Duration;
 const LIVE: Duration = Duration::from_secs(2);
 const AGAIN: Duration = Duration::from_millis(100);
 
-/// Formats `path`; with `ours` also where slots of hafailover are.
-pub fn format(path: &Path, header: &Header, ours: bool) -> Result<(), String> {
+/// The device, for nobody else, and what stands in its first `size` bytes. Refused where anything
+/// is on it that this system knows.
+pub fn alone(path: &Path, size: usize) -> Result<(Device, Aligned), String> {
     let shown = path.display();
     let mut device = Device::open(path, Use::Alone).map_err(|e| match e.raw_os_error() {
         Some(libc::EBUSY) => in_use(path),
         Some(libc::EROFS) => format!("{shown}: it is read-only"),
         _ => words(path, &e),
     })?;
-    let size = device.size().map_err(|e| words(path, &e))?;
-    if size < SIZE as u64 {
-        let need = SIZE / 1024;
-        return Err(format!("{shown}: {} KiB are too small: it needs {need} KiB", size / 1024));
+    let has = device.size().map_err(|e| words(path, &e))?;
+    if has < size as u64 {
+        let need = size / 1024;
+        return Err(format!("{shown}: {} KiB are too small: it needs {need} KiB", has / 1024));
     }
-    let mut there = Aligned::new(SIZE);
+    let mut there = Aligned::new(size);
     device.read(&mut there, 0).map_err(|e| words(path, &e))?;
-    let old = Header::read(&there.bytes()[..crate::wire::disk::BLOCK]);
     if let Some(found) = signatures(path)? {
         return Err(format!(
             "{shown}: it carries {found}, and would lose it: nothing was written. Name another \
              device, or, if that is surely of no use any more, wipefs -a {shown}"
         ));
     }
-    match old {
+    Ok((device, there))
+}
+
+/// Formats `path`; with `ours` also where slots of hafailover are.
+pub fn format(path: &Path, header: &Header, ours: bool) -> Result<(), String> {
+    let shown = path.display();
+    let (device, there) = alone(path, SIZE)?;
+    match Header::read(&there.bytes()[..crate::wire::disk::BLOCK]) {
         Ok(old) if !ours => {
             return Err(format!(
                 "{shown}: it has slots of cluster {} for {} already: --force-of-ours formats it \
@@ -48,16 +55,20 @@ pub fn format(path: &Path, header: &Header, ours: bool) -> Result<(), String> {
         Ok(_) => {}
         Err(NoHeader::Damaged | NoHeader::OtherVersion(_)) if ours => {}
         Err(NoHeader::Empty) if there.bytes().iter().all(|b| *b == 0) => {}
-        Err(_) => {
-            return Err(format!(
-                "{shown}: its first {} KiB are not empty, and no program here knows what that is \
-                 (a database, an encrypted disk?): nothing was written. If it is surely of no use \
-                 any more: dd if=/dev/zero of={shown} bs=1024 count={0}",
-                SIZE / 1024
-            ));
-        }
+        Err(_) => return Err(not_empty(path, SIZE)),
     }
     slots::write_anew(&device, header).map_err(|e| words(path, &e))
+}
+
+/// Why what nobody knows is left as it is.
+pub fn not_empty(path: &Path, size: usize) -> String {
+    let shown = path.display();
+    format!(
+        "{shown}: its first {} KiB are not empty, and no program here knows what that is (a \
+         database, an encrypted disk?): nothing was written. If it is surely of no use any more: \
+         dd if=/dev/zero of={shown} bs=1024 count={0}",
+        size / 1024
+    )
 }
 
 fn in_use(path: &Path) -> String {

@@ -118,8 +118,13 @@ pub fn write_anew(device: &Device, header: &Header) -> std::io::Result<()> {
     device.sync()?;
     device.write(&block, 0)?;
     device.sync()?;
-    let mut back = Aligned::new(BLOCK);
-    device.read(&mut back, 0)?;
+    back(device, &block, 0)
+}
+
+/// Whether what was written there is read back.
+pub fn back(device: &Device, block: &Aligned, at: usize) -> std::io::Result<()> {
+    let mut back = Aligned::new(block.bytes().len());
+    device.read(&mut back, at)?;
     match back.bytes() == block.bytes() {
         true => Ok(()),
         false => Err(std::io::Error::other("what was written is not what is read back")),
