@@ -1,6 +1,7 @@
-//! Arbiters: wrong tables of etcd, and groups that stop too slowly for a lease.
+//! Arbiters: wrong tables of etcd and sanlock, and groups that stop too slowly for a lease.
 
 use super::{ARBITER, GOOD, good, parse, says};
+use hafailover::config::arbiter::Back;
 use hafailover::config::target;
 use hafailover::core::name::GroupName;
 use std::time::Duration;
@@ -28,6 +29,30 @@ fn every_wrong_etcd_says_where_and_what() {
         (with(&format!("{one}user = \"x\"")), at, "password-file"),
         (with(&format!("{one}ca = \"x\"")), at, "whole path"),
         (with(&format!("{one}password = \"x\"")), at + 2, "password"),
+    ];
+    cases.into_iter().for_each(says);
+}
+
+#[test]
+fn every_wrong_sanlock_says_where_and_what() {
+    let with =
+        |more: &str| format!("{GOOD}[arbiter]\nkind = \"sanlock\"\n[arbiter.sanlock]\n{more}\n");
+    let one = "device = \"/dev/disk/by-partlabel/leases\"\n";
+    let read = parse(&with(one), "h.toml", "n1").expect("good");
+    let Back::Sanlock(at) = read.arbiter.expect("one").back else { panic!("another kind") };
+    assert_eq!((at.io_timeout, at.dead()), (10, Duration::from_secs(140)));
+    assert!(at.chain().contains("8 x io-timeout 10s + 60s = 140s"), "{}", at.chain());
+    let at = GOOD.lines().count() + 3;
+    let cases = [
+        (format!("{GOOD}[arbiter]\nkind = \"sanlock\"\n"), at - 1, "device = "),
+        (with("io-timeout = \"5s\""), at, "device"),
+        (with("device = \"leases\""), at, "below /dev"),
+        (with("device = \"/dev\""), at, "below /dev"),
+        (with("device = \"/dev/disk/by-path/pci-0000:00\""), at, "by-partlabel"),
+        (with(&format!("{one}io-timeout = \"500ms\"")), at, "whole seconds"),
+        (with(&format!("{one}io-timeout = \"61s\"")), at, "from 1s to 60s"),
+        (with(&format!("{one}io-timeout = \"5\"")), at, "io-timeout: "),
+        (with(&format!("{one}path = \"x\"")), at + 2, "path"),
     ];
     cases.into_iter().for_each(says);
 }

@@ -47,7 +47,8 @@ const GRANTED: LeaseAnswer = LeaseAnswer::Granted;
 
 fn client(address: SocketAddr, node: &str, key: u8) -> Witness {
     let keys = Keys::of(&[(1, [key; 32])], 1);
-    let asker = Asker { cluster: "office".into(), node: node.into(), keys };
+    let (cluster, nodes) = ("office".into(), Vec::new());
+    let asker = Asker { cluster, node: node.into(), nodes, keys };
     Witness::new(place::Settings { address }, asker).expect("random numbers")
 }
 

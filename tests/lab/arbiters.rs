@@ -1,21 +1,26 @@
-//! Arbiters of the lab, beside the client on the LAN: a witness, or three etcds. Each ends with its
-//! value.
+//! Arbiters of the lab: beside the client on the LAN a witness, or three etcds; or a disk that all
+//! nodes share, with a sanlock on each. Each ends with its value.
 
 use crate::cluster::{Cluster, PATIENCE};
-use crate::harness::{rootfs, try_sh};
+use crate::harness::net::Lan;
+use crate::harness::{rootfs, sh, try_sh};
 use std::os::unix::net::UnixDatagram;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
 pub trait Arbiter: Sized {
     /// `[arbiter]`, but for the lease.
     const SETTINGS: &str;
-    fn begin(c: &Cluster) -> Self;
+    fn begin(c: &mut Cluster) -> Self;
     /// Nobody gets an answer any more.
     fn lose(&mut self);
     /// With all that it knew.
     fn back(&mut self);
+    /// One node does not reach it any more, nor the LAN.
+    fn cut(c: &Cluster, n: usize) {
+        c.lab.net.cut(n, Lan::Lan);
+    }
 }
 
 /// How a witness calls the file of the cluster `lab`.
@@ -30,7 +35,7 @@ pub struct Witness {
 impl Arbiter for Witness {
     const SETTINGS: &str = "kind = \"witness\"\n[arbiter.witness]\naddress = \"192.168.0.50\"\n";
 
-    fn begin(c: &Cluster) -> Witness {
+    fn begin(c: &mut Cluster) -> Witness {
         let dir = tempfile::tempdir_in(c.lab.dir()).expect("a directory");
         let at = dir.path().display();
         let keys = c.lab.node(0).must("cat /etc/hafailover/keys");
@@ -79,7 +84,7 @@ impl Arbiter for Etcds {
         [\"http://192.168.0.51:2379\", \"http://192.168.0.52:2379\", \
         \"http://192.168.0.53:2379\"]\n";
 
-    fn begin(c: &Cluster) -> Etcds {
+    fn begin(c: &mut Cluster) -> Etcds {
         let space = c.lab.net.client();
         for n in 1..=3 {
             try_sh(&format!("ip -n {space} addr add 192.168.0.5{n}/24 dev eth0"));
@@ -135,6 +140,47 @@ impl Drop for Etcds {
         for n in 1..=3 {
             try_sh(&format!("ip -n {} addr del 192.168.0.5{n}/24 dev eth0", self.space));
         }
+    }
+}
+
+/// The small disk of the lab, which hangs when it is lost.
+pub struct Sanlock {
+    /// The file system below it.
+    at: PathBuf,
+}
+
+/// As the package starts it, and with a name that stays. It raises limits otherwise, which a node
+/// of the lab may not.
+const SANLOCK: &str = "printf 'SANLOCK_PRIVILEGED=0\\nsanlock_opts=\"-w 0 -l 0 -U root -G root -e \
+                       %s\"\\n' $(hostname) >/etc/default/sanlock; \
+                       systemctl -q mask --now wdmd; systemctl kill -s KILL sanlock; \
+                       systemctl reset-failed sanlock; systemctl start sanlock";
+
+impl Arbiter for Sanlock {
+    const SETTINGS: &str = "kind = \"sanlock\"\n[arbiter.sanlock]\ndevice = \"/dev/heart\"\n\
+        io-timeout = \"1s\"\n";
+
+    fn begin(c: &mut Cluster) -> Sanlock {
+        c.lab.wipe_heart();
+        let made = c.lab.node(0).must("hafailover disk format --leases /dev/heart");
+        assert!(made.contains("has leases for n1, n2 now"), "{made}");
+        for n in 0..c.lab.nodes.len() {
+            c.lab.node(n).must(SANLOCK);
+        }
+        Sanlock { at: c.lab.heart().at() }
+    }
+
+    fn lose(&mut self) {
+        sh(&format!("fsfreeze -f {}", self.at.display()));
+    }
+
+    fn back(&mut self) {
+        sh(&format!("fsfreeze -u {}", self.at.display()));
+    }
+
+    fn cut(c: &Cluster, n: usize) {
+        c.lab.net.cut(n, Lan::Lan);
+        c.lab.lose_heart(n);
     }
 }
 

@@ -30,7 +30,7 @@ pub const AGENT: &str = "[Unit]\nDescription=Agent\nRequiresMountsFor=/srv\n[Ser
 
 /// Without systemctl disable, which takes longer than all else: it asks for init scripts as well.
 const CLEAR: &str = "exec >/dev/null 2>&1; hafailover maintenance on; \
-    systemctl kill -s KILL hafailover; systemctl stop hafailover; \
+    systemctl kill -s KILL hafailover; systemctl stop hafailover; systemctl kill -s KILL sanlock; \
     rm -rf /run/hafailover/owned/* /run/hafailover/stopping/* /var/lib/hafailover; \
     systemctl stop files.target 'hafailover-ip@*' agent smbd srv.mount web slow; \
     cd /etc/systemd/system && rm -rf files* web* slow* *.d agent.service \

@@ -34,7 +34,7 @@ fn start(c: &mut Cluster, safety: &str) {
 
 fn set_up(c: &mut Cluster, safety: &str) {
     c.configure_with(safety, TARGET, AGENT);
-    c.lab.heart();
+    c.lab.wipe_heart();
     // With the disk alone a busy machine may be late by more than half of deadtime.
     let text = config(2, &format!("warntime = \"900ms\"\n{LINK}{safety}"));
     for n in 0..2 {

@@ -1,7 +1,7 @@
-//! Stories of leases, each with a witness and with three etcds: what is cut, lost or hung, and when
-//! the other node may start. The heartbeats have a cable and a line of their own.
+//! Stories of leases, each with a witness, with three etcds and with sanlock: what is cut, lost or
+//! hung, and when the other node may start. The heartbeats have a cable and a line of their own.
 
-use crate::arbiters::{Arbiter, Etcds, Witness};
+use crate::arbiters::{Arbiter, Etcds, Sanlock, Witness};
 use crate::cluster::{Cluster, PATIENCE, STOP_BUDGET};
 use crate::harness::net::Lan;
 use crate::harness::wait;
@@ -24,6 +24,13 @@ pub const ALL: &[(&str, Story)] = &[
     ("etcd_power_loss", power_loss::<Etcds>),
     ("etcd_daemon_stopped", daemon_stopped::<Etcds>),
     ("etcd_frozen_and_thawed", frozen_and_thawed::<Etcds>),
+    ("sanlock_lost_and_back", lost_and_back::<Sanlock>),
+    ("sanlock_all_links_cut", all_links_cut::<Sanlock>),
+    ("sanlock_and_peer_lost", arbiter_and_peer_lost::<Sanlock>),
+    ("sanlock_power_loss", power_loss::<Sanlock>),
+    ("sanlock_daemon_stopped", daemon_stopped::<Sanlock>),
+    ("sanlock_frozen_and_thawed", frozen_and_thawed::<Sanlock>),
+    ("sanlock_restarts_and_poweroff", restarts_and_poweroff),
 ];
 
 /// Twice STOP_BUDGET, the shortest that a group with that may have.
@@ -45,6 +52,15 @@ fn start<A: Arbiter>(c: &mut Cluster) -> A {
 
 pub fn leased(c: &Cluster, n: usize) {
     explains(c, n, "lease from the arbiter: ");
+}
+
+/// Told, also where it was before, while sanlock joined.
+fn lost(c: &Cluster) {
+    c.told(0, "arbiter-lost");
+    wait("the arbiter's loss in the status", PATIENCE, || {
+        let text = c.lab.node(0).run("hafailover status").text;
+        text.contains("the arbiter does not answer").then_some(())
+    });
 }
 
 fn explains(c: &Cluster, n: usize, words: &str) {
@@ -86,13 +102,8 @@ fn lost_and_back<A: Arbiter>(c: &mut Cluster) {
     let client = c.client();
     let members = c.lab.node(0).must(MEMBERS);
     arbiter.lose();
-    c.told(0, "arbiter-lost");
-    let status = c.lab.node(0).run("hafailover status");
-    assert!(
-        status.code == 4 && status.text.contains("the arbiter does not answer"),
-        "{}",
-        status.text
-    );
+    lost(c);
+    assert_eq!(c.lab.node(0).run("hafailover status").code, 4);
     runs_for(c, LEASE * 2);
     arbiter.back();
     c.told(0, "arbiter-back");
@@ -125,7 +136,7 @@ fn all_links_cut<A: Arbiter>(c: &mut Cluster) {
     assert_eq!(c.lab.node(0).phase("files").as_deref(), Some("running"));
     assert_eq!(c.lab.node(1).told("group-started"), 0);
     let since = Instant::now();
-    c.lab.net.cut(0, Lan::Lan);
+    A::cut(c, 0);
     c.phase(0, "stopped");
     println!("  all links cut: n1 has stopped after {:?}", since.elapsed());
     assert!(since.elapsed() < LEASE, "not in time");
@@ -139,7 +150,7 @@ fn all_links_cut<A: Arbiter>(c: &mut Cluster) {
 fn arbiter_and_peer_lost<A: Arbiter>(c: &mut Cluster) {
     let mut arbiter = start::<A>(c);
     arbiter.lose();
-    c.told(0, "arbiter-lost");
+    lost(c);
     let since = Instant::now();
     cut_heartbeats(c);
     c.phase(0, "stopped");
@@ -211,4 +222,31 @@ fn frozen_and_thawed<A: Arbiter>(c: &mut Cluster) {
     let overlap = c.lab.overlap();
     println!("  owner frozen and thawed: both wrote for {overlap:?}");
     assert!(overlap < STOP_BUDGET, "{overlap:?}");
+}
+
+/// sanlock stays in its lockspace while only hafailover is restarted, leaves it when it is stopped
+/// itself, and holds up no shutdown.
+fn restarts_and_poweroff(c: &mut Cluster) {
+    let _arbiter = start::<Sanlock>(c);
+    let in_it = |c: &Cluster| c.lab.node(0).run("sanlock client gets").text.contains("s lab:1:");
+    wait("n1 in the lockspace", PATIENCE, || in_it(c).then_some(()));
+    c.lab.node(0).must("systemctl restart hafailover");
+    assert!(in_it(c), "left by a restart");
+    leased(c, 0);
+    let since = Instant::now();
+    c.lab.node(0).must("systemctl restart sanlock");
+    println!("  sanlock restarted in {:?}", since.elapsed());
+    assert!(since.elapsed() < PATIENCE, "it was killed at its stop limit");
+    assert_eq!(c.lab.node(0).told("group-released"), 0, "a group does not hang on sanlock");
+    let again = Instant::now();
+    wait("n1 in the lockspace again", PATIENCE, || in_it(c).then_some(()));
+    println!("  in the lockspace again after {:?}", again.elapsed());
+    let client = c.client();
+    let since = Instant::now();
+    c.lab.node(0).run("systemctl poweroff");
+    c.runs_on(1);
+    c.lab.nodes[0].wait_down();
+    println!("  down after {:?}, client saw {:?}", since.elapsed(), client.stop().outage());
+    assert!(since.elapsed() < PATIENCE, "sanlock held it up");
+    no_overlap(c, "poweroff with sanlock");
 }

@@ -4,7 +4,9 @@
 mod access;
 mod faults;
 mod grants;
+mod interleave;
 mod proxy;
+mod sanlock;
 
 use hafailover::config::arbiter::etcd::Settings;
 use hafailover::core::name::{Epoch, GroupName, NodeId};

@@ -1,4 +1,4 @@
-//! A second disk of the lab, small, for heartbeats: slots on a loop device whose file lies on a
+//! A second disk of the lab, small, for heartbeats or leases: a loop device whose file lies on a
 //! file system of its own, so that it can be frozen: then the disk hangs, as one behind a dead path
 //! does.
 
@@ -17,8 +17,8 @@ impl Heart {
     fn new(dir: &Path) -> Heart {
         let (image, at) = (dir.join("heart"), dir.join("heart.d"));
         sh(&format!(
-            "truncate -s 32M {0} && mkfs.ext4 -q -F {0} && mkdir -p {1} && \
-             mount -o loop {0} {1} && truncate -s 1M {1}/slots",
+            "truncate -s 64M {0} && mkfs.ext4 -q -F {0} && mkdir -p {1} && \
+             mount -o loop {0} {1} && truncate -s 20M {1}/slots",
             image.display(),
             at.display()
         ));
@@ -34,6 +34,10 @@ impl Heart {
     pub fn answer(&self) {
         let _ = try_sh(&format!("fsfreeze -u {}", self.at.display()));
     }
+
+    pub fn at(&self) -> PathBuf {
+        self.at.clone()
+    }
 }
 
 impl Lab {
@@ -44,6 +48,12 @@ impl Lab {
         }
         (0..self.nodes.len()).for_each(|n| self.join_heart(n));
         self.heart.as_ref().expect("made above")
+    }
+
+    /// Nothing stands there any more, neither slots nor leases.
+    pub fn wipe_heart(&mut self) {
+        let device = self.heart().device.clone();
+        sh(&format!("dd if=/dev/zero of={device} bs=1M count=20 conv=fsync status=none"));
     }
 
     /// Whatever hung answers again.

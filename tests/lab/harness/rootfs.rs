@@ -27,7 +27,7 @@ const UNWANTED: &str = "samba-ad-dc smbd nmbd apt-daily.timer apt-daily-upgrade.
                         apache2 apache-htcacheclean drbd iscsid.socket lvm2-lvmpolld.socket \
                         lvm2-monitor blk-availability mariadb nfs-client.target nfs-ganesha \
                         nfs-ganesha-lock nfs-server nfs-blkmap open-iscsi rpcbind rpcbind.socket \
-                        ssh tgt";
+                        sanlock ssh tgt wdmd";
 /// Of no use to a node, and larger than the rest of some packages.
 const DROPPED: &str = "usr/share/doc usr/share/man usr/share/locale var/lib/mysql";
 

@@ -12,7 +12,7 @@ use crate::stories::Story;
 
 /// What they need on the nodes, and on the client.
 pub const PACKAGES: &str = "apache2,drbd-utils,libiscsi-bin,libnfs-utils,lvm2,mariadb-server,\
-    msmtp-mta,nfs-ganesha,nfs-ganesha-vfs,nfs-kernel-server,open-iscsi,openssh-server,tgt";
+    msmtp-mta,nfs-ganesha,nfs-ganesha-vfs,nfs-kernel-server,open-iscsi,openssh-server,sanlock,tgt";
 
 pub const ALL: &[(&str, Story)] = &[
     ("recipe_file_server", servers::file_server),
