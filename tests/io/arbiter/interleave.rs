@@ -1,6 +1,6 @@
 //! Every interleaving of what two and three nodes read and write of a group's blocks on a shared
-//! disk, without anybody's turn: each may stand still between any two steps for as long as it
-//! likes, each question may end unheard, and a block that is being written reads as the old one,
+//! disk, without anybody's turn: each of two may stand still between any two steps for as long as
+//! it likes, each question may end unheard, and a block that is being written reads as the old one,
 //! the new one, or torn. No two nodes ever go on at the same time.
 
 use hafailover::core::name::{Epoch, NodeId};
@@ -280,6 +280,7 @@ fn search(plan: Plan) -> Result<usize, String> {
 }
 
 const TWO: Plan = Plan { nodes: 2, asks: 2, until: 3, fault: Fault::None };
+/// At one time: with more of it there are too many worlds.
 const THREE: Plan = Plan { nodes: 3, asks: 1, until: 1, fault: Fault::None };
 
 /// Goal: safety does not rest on whose turn it is.
