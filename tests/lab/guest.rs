@@ -164,8 +164,8 @@ fn daemon_is_stopped(guest: &mut Guest) {
 fn somebody_else_has_it(guest: &mut Guest) {
     guest.must(
         "systemctl stop hafailover; systemctl stop hafailover-watchdog.service; \
-         touch /run/rival; systemd-run -q --unit=rival sh -c 'exec 9>/dev/watchdog; while test -e /run/rival; do printf x >&9; \
-         sleep 1; done; printf V >&9'",
+         touch /run/rival; systemd-run -q --unit=rival sh -c 'exec 9>/dev/watchdog; \
+         while test -e /run/rival; do printf x >&9; sleep 1; done; printf V >&9'",
     );
     wait("the rival", PATIENCE, || counts(guest));
     guest.must("systemctl start hafailover");
