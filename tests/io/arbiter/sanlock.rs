@@ -215,7 +215,7 @@ impl Asker {
     }
 }
 
-fn pair<'a>(all: &'a mut [Asker]) -> (&'a mut Asker, &'a mut Asker) {
+fn pair(all: &mut [Asker]) -> (&mut Asker, &mut Asker) {
     let (a, b) = all.split_at_mut(1);
     (&mut a[0], &mut b[0])
 }
