@@ -437,13 +437,15 @@ impl Core {
     }
 
     /// Whether any group is held here, or not yet read, that may not stay as it is without us. In
-    /// maintenance one may, unless somebody has not heard of that and waits for the end of a lease.
+    /// maintenance one may that is not just being stopped or started, unless somebody has not heard
+    /// of that and waits for the end of a lease.
     fn holds(&self, now: Instant) -> bool {
         let world = self.world(now);
         let mine = |(name, group): (&GroupName, &Group)| {
             let maybe = group.held() == Held::Yes || group.phase() == Phase::Unknown;
+            let rests = group.phase() != Phase::Stopping && group.job.is_none();
             let safe = self.policy.lease.is_none() || world.is_cared_for(name);
-            maybe && !(safe && ownership::in_maintenance(&world, name))
+            maybe && !(rests && safe && ownership::in_maintenance(&world, name))
         };
         self.groups.iter().any(mine)
     }

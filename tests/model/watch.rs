@@ -290,7 +290,8 @@ impl Step<'_> {
     /// In maintenance a lease that is over ends a group; and a daemon that is stopped gives away
     /// what a lease will end.
     fn may_leave(&self, n: usize) -> bool {
-        let going = self.state.nodes[n].going == Some(Terminate::Stop);
+        let going = self.state.nodes[n].going;
+        let going = matches!(going, Some(Terminate::Stop | Terminate::Shutdown));
         self.cluster.policies[n].lease.is_some() && (going || self.is_lease_over(n))
     }
 
