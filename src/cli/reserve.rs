@@ -17,6 +17,8 @@ use std::process::ExitCode;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
+/// By which path each disk is reserved, and with which key.
+const NOTES: &str = "/run/hafailover/reserved";
 /// Between two looks whether it is still there.
 const LOOK: Duration = Duration::from_secs(3);
 /// Steps of a start: one for each key that older owners left, and for each that changes meanwhile.
@@ -102,16 +104,41 @@ fn hold(disk: Disk) -> Result<(), Failure> {
     })?;
     let settings = settings()?;
     let me = Me::new(Keys::of(&settings), settings.me, epoch);
-    let mut holder = Holder { keeps: disk.able()?.keeps, disk, found, me, unsure: None };
+    let path = Path::new(NOTES).join(disk.path.display().to_string().replace('/', "-"));
+    let note = format!("{} {}", me.key, found.display());
+    stays(&path, &note)?;
+    let keeps = disk.able()?.keeps;
+    let mut holder = Holder { keeps, disk, found, me, generation: 0, unsure: None };
     holder.take()?;
+    std::fs::create_dir_all(NOTES)
+        .and_then(|()| std::fs::write(&path, note))
+        .map_err(|e| format!("{}: {e}", path.display()))?;
     let stop = stop_signal()?;
     let words = format!("reserved for {} of {group}", holder.me.keys.words(holder.me.key));
     super::tell(format!("<6>{}: {words}", holder.disk.path.display()));
     status(&words);
     let _ = sd_notify::notify(&[NotifyState::Ready]);
-    holder.watch(&stop)?;
-    holder.give_back();
-    Ok(())
+    // It is left as it is: whoever had the disk before, and thaws, finds it reserved, and the next
+    // owner takes it.
+    holder.watch(&stop)
+}
+
+/// The path that this ownership began with: what is mounted writes by that one, and another that
+/// the name means now must not take its reservation away.
+fn stays(path: &Path, note: &str) -> Result<(), Failure> {
+    let before = std::fs::read_to_string(path).unwrap_or_default();
+    let same = |(key, _): (&str, &str)| note.split_once(' ').is_some_and(|(k, _)| k == key);
+    match before.split_once(' ').filter(|before| same(*before)) {
+        Some((_, found)) if before != note => {
+            let words = format!(
+                "it was reserved by {found} when the group started, and the name means another \
+                 path now: what is mounted writes nothing any more: hafailover move, or stop the \
+                 group"
+            );
+            Err(Failure { words, code: REFUSED })
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// Hears when it is to end.
@@ -142,6 +169,8 @@ struct Holder {
     found: PathBuf,
     me: Me,
     keeps: bool,
+    /// Of the disk, when it was last seen to be ours.
+    generation: u32,
     /// Why the last look told nothing, once it was said.
     unsure: Option<Trouble>,
 }
@@ -151,23 +180,32 @@ impl Holder {
         super::tell(format!("<{level}>{}: {words}", self.disk.path.display()));
     }
 
-    /// Whoever registers cannot write by that, so what is found out later is given back in time.
-    fn take(&self) -> Result<(), Failure> {
-        self.me.judge(&self.disk.look()?).map_err(|refusal| self.refused(refusal))?;
+    /// Whoever registers cannot write by that, so what is found out later is given back in time. What
+    /// was ours before goes on protecting what is mounted, whatever fails here.
+    fn take(&mut self) -> Result<(), Failure> {
+        let seen = self.disk.look()?;
+        self.me.judge(&seen).map_err(|refusal| self.refused(refusal))?;
+        let had = seen.held.is_some_and(|held| held.key == self.me.key);
         self.disk.register(self.me.key, self.keeps)?;
         let taken = self.take_registered();
-        if taken.is_err() {
-            let _ = self.disk.unregister(self.me.key);
+        if taken.as_ref().is_err_and(|failure| failure.code == REFUSED) && !had {
+            let _ = self.disk.unregister(self.me.key, self.keeps);
         }
-        taken
+        self.generation = taken?;
+        Ok(())
     }
 
-    fn take_registered(&self) -> Result<(), Failure> {
+    /// The disk's generation when it was ours.
+    fn take_registered(&self) -> Result<u32, Failure> {
         for _ in 0..STEPS {
             let seen = self.disk.look()?;
             // What others do between a look and a step shows in the next look.
             match self.me.next(&seen).map_err(|refusal| self.refused(refusal))? {
-                Step::Done => return Ok(()),
+                Step::Done => return Ok(seen.generation),
+                // A disk may forget ours with another of the same key.
+                Step::Reserve if !seen.keys.contains(&self.me.key) => {
+                    self.disk.register(self.me.key, self.keeps)?;
+                }
                 Step::Reserve => drop(self.disk.reserve(self.me.key)?),
                 Step::Preempt(other) if self.disk.preempt(self.me.key, other)? => {
                     self.say(5, format!("taken from {}", self.me.keys.words(other)));
@@ -189,9 +227,10 @@ impl Holder {
         };
         let words = match refusal {
             Refusal::Newer(key) => format!(
-                "a later owner has it: {}; this one is {}: nothing was taken",
+                "a later owner has it: {}; this one is {}: {}",
                 words(key),
-                words(self.me.key)
+                words(self.me.key),
+                by_hand()
             ),
             Refusal::Foreign(key) => format!("registered is {}: {}", words(key), by_hand()),
             Refusal::Kind => format!("it is reserved in another way: {}", by_hand()),
@@ -220,7 +259,7 @@ impl Holder {
                 self.found.display(),
                 found.display()
             );
-            return Err(words.into());
+            return Err(Failure { words, code: TAKEN_AWAY });
         }
         let seen = match self.disk.look() {
             Ok(seen) => seen,
@@ -236,34 +275,30 @@ impl Holder {
         if self.unsure.take().is_some() {
             self.say(5, "it answers again");
         }
-        match self.me.still(&seen) {
-            Still::Mine => Ok(()),
-            Still::Nobody => self.put_back(),
+        match self.me.still(&seen, self.generation) {
+            Still::Mine => {
+                self.generation = seen.generation;
+                Ok(())
+            }
+            Still::Lost => self.take_again(),
             Still::Others(key) => {
-                let whose = key.map_or("another one".to_string(), |key| self.me.keys.words(key));
+                let whose = key.map_or("nobody that is known".into(), |k| self.me.keys.words(k));
                 let words = format!("taken away: it is reserved for {whose} now");
                 Err(Failure { words, code: TAKEN_AWAY })
             }
         }
     }
 
-    /// Replaces nobody: if somebody was faster, the next look tells.
-    fn put_back(&self) -> Result<(), Failure> {
-        self.disk.register(self.me.key, self.keeps)?;
-        if self.disk.reserve(self.me.key)? {
-            self.say(4, "the reservation was gone, and nobody had it: put back");
+    /// A disk that has just come back may not answer yet: the next look tells.
+    fn take_again(&mut self) -> Result<(), Failure> {
+        match self.take() {
+            Ok(()) => self.say(4, "the disk had forgotten who has it reserved: put back"),
+            Err(refused) if refused.code == REFUSED => {
+                return Err(Failure { code: TAKEN_AWAY, ..refused });
+            }
+            Err(failure) => self.say(4, format!("not yet put back: {}", failure.words)),
         }
         Ok(())
-    }
-
-    /// A stop does not fail: what is left is replaced by the next owner.
-    fn give_back(&self) {
-        match self.disk.unregister(self.me.key) {
-            Ok(true) => {}
-            Ok(false) => self.say(5, "nothing to give back: another one has taken it"),
-            Err(trouble) => self
-                .say(4, format!("not given back: {trouble}; the next owner replaces what is left")),
-        }
     }
 }
 
@@ -283,8 +318,9 @@ fn show(disk: &Disk) -> Result<(), Failure> {
 fn remove(disk: &Disk) -> Result<(), Failure> {
     let settings = settings()?;
     let me = Me::new(Keys::of(&settings), settings.me, Epoch::default());
+    let keeps = disk.able()?.keeps;
     for key in me.mine(&disk.look()?) {
-        disk.unregister(key)?;
+        disk.unregister(key, keeps)?;
     }
     match me.mine(&disk.look()?).next() {
         None => Ok(()),

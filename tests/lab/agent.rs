@@ -1,7 +1,7 @@
 //! The service of the lab's group: answers on TCP port 7777 with the node's name, writes to the
 //! shared disk every ten milliseconds, and stamps each write that worked with CLOCK_BOOTTIME, which
 //! all nodes of a lab share. `agent direct FILE LOG`: writes to a file past all caches, as fast as
-//! it can, and notes of each write when it was over, and what came of it.
+//! it can, and notes of each write when it began, and what came of it.
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
@@ -41,7 +41,7 @@ fn main() {
     }
 }
 
-/// Of each write a line: when it was over, `ok` or what it failed with, its number.
+/// Of each write a line: when it began, `ok` or what it failed with, its number.
 fn direct(file: &str, log: &str) -> ! {
     let mut options = std::fs::OpenOptions::new();
     options.create(true).truncate(false).write(true).custom_flags(libc::O_DIRECT | libc::O_DSYNC);
@@ -54,8 +54,8 @@ fn direct(file: &str, log: &str) -> ! {
     let block = &mut room[begin..begin + BLOCK];
     for number in 0u64.. {
         block[..20].copy_from_slice(format!("{number:020}").as_bytes());
-        let written = file.write_all_at(block, number % BLOCKS * BLOCK as u64);
         let now = hafailover::io::clock::now().0;
+        let written = file.write_all_at(block, number % BLOCKS * BLOCK as u64);
         let result = written
             .as_ref()
             .map_or_else(|e| e.to_string().replace(' ', "-"), |()| "ok".to_string());

@@ -297,7 +297,7 @@ fn frozen_and_thawed(c: &mut Cluster) {
 fn daemon_hangs(c: &mut Cluster) {
     start(c, TAKEOVER);
     c.lab.node(0).must("systemctl kill --kill-whom=main -s STOP hafailover");
-    assert_eq!(c.lab.node(0).run("pgrep -f 'disk serve'").code, 0);
+    assert_eq!(c.lab.node(0).run("pgrep -f '[d]isk serve'").code, 0);
     c.told(1, "peer-silent");
     wait("the next daemon", PATIENCE, || (c.lab.node(0).told("daemon-started") > 1).then_some(()));
     c.all_well();

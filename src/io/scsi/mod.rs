@@ -18,6 +18,8 @@ pub const TYPE_NUMBER: &str = "1";
 /// What is registered at a disk, one key for each path to it, and who has it reserved.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
+    /// Grows with each change of what is registered; one that forgot it all begins anew.
+    pub generation: u32,
     pub keys: Vec<Key>,
     pub held: Option<Held>,
 }

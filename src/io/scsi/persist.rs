@@ -101,7 +101,7 @@ impl Disk {
             let (generation, keys) = self.read("--read-keys", read_keys)?;
             let (same, held) = self.read("--read-reservation", read_reservation)?;
             if generation == same {
-                return Ok(Seen { keys, held });
+                return Ok(Seen { generation, keys, held });
             }
             last = format!("generation {generation:#x}, then {same:#x}");
         }
@@ -120,14 +120,15 @@ impl Disk {
     /// Whatever this path had registered before.
     pub fn register(&self, key: Key, keeps: bool) -> Result<(), Trouble> {
         let sark = format!("--param-sark={key}");
-        let aptpl: &[&str] = if keeps { &["--param-aptpl"] } else { &[] };
-        let out = self.change(&[&["--register-ignore", &sark], aptpl].concat())?;
+        let out = self.change(&[&["--register-ignore", &sark], aptpl(keeps)].concat())?;
         if out.status.success() { Ok(()) } else { Err(trouble(&out)) }
     }
 
-    /// Also what this path has reserved; false: it was not registered with that key.
-    pub fn unregister(&self, key: Key) -> Result<bool, Trouble> {
-        self.out(&["--register", &format!("--param-rk={key}"), "--param-sark=0x0"])
+    /// Also what this path has reserved; false: it was not registered with that key. `keeps` as it
+    /// was registered: it says for all paths whether the disk is to know them after a power loss.
+    pub fn unregister(&self, key: Key, keeps: bool) -> Result<bool, Trouble> {
+        let rk = format!("--param-rk={key}");
+        self.out(&[&["--register", &rk, "--param-sark=0x0"], aptpl(keeps)].concat())
     }
 
     /// False: another one has it.
@@ -199,6 +200,10 @@ impl Disk {
             Err(RecvTimeoutError::Disconnected) => Err(Trouble::Failed("a thread ended".into())),
         }
     }
+}
+
+fn aptpl(keeps: bool) -> &'static [&'static str] {
+    if keeps { &["--param-aptpl"] } else { &[] }
 }
 
 fn kind() -> String {

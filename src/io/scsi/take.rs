@@ -36,9 +36,9 @@ pub enum Step {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Still {
     Mine,
-    /// Nobody has it: the disk lost what it knew, or somebody cleared it.
-    Nobody,
-    /// Whose it is now; none: it cannot be told.
+    /// The disk has forgotten what it knew, perhaps an older owner was faster: to be taken anew.
+    Lost,
+    /// Whose it is now; none: nobody's, or it cannot be told.
     Others(Option<Key>),
 }
 
@@ -81,14 +81,18 @@ impl Me {
         }
     }
 
-    pub fn still(&self, seen: &Seen) -> Still {
+    /// `generation`: of the last look that said that it is mine. Where nobody has it and that has
+    /// not begun anew, somebody was there in between, and may have written: it is not put back.
+    pub fn still(&self, seen: &Seen, generation: u32) -> Still {
         let other = seen.keys.iter().find(|key| **key != self.key).copied();
+        let forgot = seen.generation < generation;
         match &seen.held {
-            Some(held) if held.key != self.key => Still::Others(Some(held.key)),
-            Some(held) if held.kind == TYPE && seen.keys.contains(&self.key) => Still::Mine,
-            Some(_) => Still::Others(other),
-            None if other.is_some() => Still::Others(other),
-            None => Still::Nobody,
+            Some(held) if held.kind == TYPE && held.key == self.key => {
+                if seen.keys.contains(&self.key) { Still::Mine } else { Still::Others(other) }
+            }
+            Some(held) if self.judge(seen).is_err() => Still::Others(Some(held.key)),
+            None if !forgot || self.judge(seen).is_err() => Still::Others(other),
+            Some(_) | None => Still::Lost,
         }
     }
 

@@ -32,8 +32,8 @@ pub struct Feeder {
     armed: bool,
     /// `None`: nobody has said anything yet.
     until: Option<Instant>,
-    /// Of the newest word.
-    number: u64,
+    /// Of the newest word, and what was answered to it.
+    newest: (u64, Words),
     /// The time as it was asked for, and as the device has it.
     wanted: u32,
     timeout: Duration,
@@ -64,7 +64,7 @@ impl Feeder {
             path,
             pid1: pid1(),
             until,
-            number: 0,
+            newest: (0, Words::Off),
             fed: Instant::default(),
             free,
             starved: false,
@@ -97,10 +97,8 @@ impl Feeder {
     fn told(&mut self, message: &[u8], from: &SocketAddr) -> Option<String> {
         let (number, text) = numbered(message)?;
         let told = Told::read(text)?;
-        let overtaken = number < self.number;
-        self.number = number.max(self.number);
         let (answer, words) = match told {
-            _ if overtaken => (if self.armed { Words::Armed } else { Words::Off }, None),
+            _ if number < self.newest.0 => (self.newest.1.clone(), None),
             Told::End => (Words::Off, self.end()),
             Told::Feed { until, seconds, device } => {
                 let set = self.set(&device, seconds);
@@ -116,6 +114,7 @@ impl Feeder {
                 }
             }
         };
+        self.newest = (number.max(self.newest.0), answer.clone());
         self.remember();
         // Who asked and went away has no use for it.
         let to = from.as_pathname();

@@ -98,7 +98,7 @@ fn exit_codes_have_words() {
     let lacking = Disk { program: "/nowhere/sg_persist".into(), ..disk(dir.path(), "") };
     assert_eq!(lacking.look(), Err(Trouble::NoProgram));
     let conflict = "echo 'PR out (Register): Reservation conflict' >&2; exit 24";
-    assert_eq!(disk(dir.path(), conflict).unregister(Key(1)), Ok(false));
+    assert_eq!(disk(dir.path(), conflict).unregister(Key(1), false), Ok(false));
 }
 
 /// Goal: what a disk only tells of is asked again, and not without end.
@@ -130,7 +130,7 @@ fn arguments_are_these() {
     disk.register(key, true).expect("done");
     disk.reserve(key).expect("done");
     disk.preempt(key, Key(2)).expect("done");
-    disk.unregister(key).expect("done");
+    disk.unregister(key, true).expect("done");
     let _ = disk.look();
     let path = disk.path.display();
     let rk = "--param-rk=0x6861000000000001";
@@ -142,7 +142,7 @@ fn arguments_are_these() {
              --no-inquiry --out --reserve {rk} --prout-type=1 {path}\n\
              --no-inquiry --out --preempt-abort {rk} --param-sark=0x0000000000000002 \
              --prout-type=1 {path}\n\
-             --no-inquiry --out --register {rk} --param-sark=0x0 {path}\n\
+             --no-inquiry --out --register {rk} --param-sark=0x0 --param-aptpl {path}\n\
              --no-inquiry --readonly --in --read-keys {path}\n"
         )
     );

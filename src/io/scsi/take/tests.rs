@@ -30,7 +30,7 @@ impl Disk {
 
     fn look(&self) -> Seen {
         let held = self.holder.and_then(|path| self.key(path)).and_then(held);
-        Seen { keys: self.keys.iter().map(|(_, key)| *key).collect(), held }
+        Seen { generation: 0, keys: self.keys.iter().map(|(_, key)| *key).collect(), held }
     }
 
     fn register(&mut self, path: usize, key: Key) {
@@ -148,8 +148,11 @@ proptest! {
 #[test]
 fn what_is_foreign_or_newer_is_left_alone() {
     let me = me(0, 5);
-    let seen =
-        |keys: &[Key], of: Option<Key>| Seen { keys: keys.to_vec(), held: of.and_then(held) };
+    let seen = |keys: &[Key], of: Option<Key>| Seen {
+        generation: 0,
+        keys: keys.to_vec(),
+        held: of.and_then(held),
+    };
     let foreign = Key(0xabc);
     assert_eq!(me.judge(&seen(&[foreign], None)), Err(Refusal::Foreign(foreign)));
     assert_eq!(me.judge(&seen(&[me.key, foreign], Some(me.key))), Err(Refusal::Foreign(foreign)));
@@ -159,25 +162,37 @@ fn what_is_foreign_or_newer_is_left_alone() {
     assert_eq!(me.next(&seen(&[older, me.key], Some(older))), Ok(Step::Preempt(older)));
     assert_eq!(me.next(&seen(&[me.key, me.key], Some(me.key))), Ok(Step::Preempt(me.key)));
     let kind = Some(Held { key: me.key, kind: "Exclusive Access".into() });
-    assert_eq!(me.next(&Seen { keys: vec![me.key], held: kind }), Err(Refusal::Kind));
+    assert_eq!(
+        me.next(&Seen { generation: 0, keys: vec![me.key], held: kind }),
+        Err(Refusal::Kind)
+    );
     let all = Some(Held { key: Key(0), kind: "Write Exclusive, all registrants".into() });
-    assert_eq!(me.next(&Seen { keys: vec![me.key], held: all }), Err(Refusal::Kind));
+    assert_eq!(me.next(&Seen { generation: 0, keys: vec![me.key], held: all }), Err(Refusal::Kind));
 }
 
+/// Goal: put back is only what the disk itself forgot, and against older owners alone.
 #[test]
 fn what_became_of_it() {
-    let (me, other) = (me(0, 5), super::tests::me(1, 6).key);
-    let still = |keys: &[Key], of: Option<Key>| {
-        me.still(&Seen { keys: keys.to_vec(), held: of.and_then(held) })
+    const KNOWN: u32 = 7;
+    let (me, newer) = (me(0, 5), super::tests::me(1, 6).key);
+    let older = super::tests::me(1, 4).key;
+    let still = |generation: u32, keys: &[Key], of: Option<Key>| {
+        me.still(&Seen { generation, keys: keys.to_vec(), held: of.and_then(held) }, KNOWN)
     };
-    assert_eq!(still(&[me.key], Some(me.key)), Still::Mine);
-    assert_eq!(
-        still(&[me.key, other], Some(me.key)),
-        Still::Mine,
-        "it registers, and has not begun"
-    );
-    assert_eq!(still(&[], None), Still::Nobody);
-    assert_eq!(still(&[me.key], None), Still::Nobody);
-    assert_eq!(still(&[other], Some(other)), Still::Others(Some(other)));
-    assert_eq!(still(&[other], None), Still::Others(Some(other)));
+    assert_eq!(still(7, &[me.key], Some(me.key)), Still::Mine);
+    let began = still(8, &[me.key, newer], Some(me.key));
+    assert_eq!(began, Still::Mine, "it registers, and has not begun");
+    for keys in [&[][..], &[me.key], &[older]] {
+        assert_eq!(still(0, keys, None), Still::Lost, "{keys:?}");
+    }
+    assert_eq!(still(1, &[older], Some(older)), Still::Lost, "who knew of nothing was faster");
+    assert_eq!(still(9, &[older, me.key], Some(older)), Still::Lost);
+    assert_eq!(still(9, &[], None), Still::Others(None), "a later owner may have come and gone");
+    assert_eq!(still(7, &[me.key], None), Still::Others(None), "and the same without a count");
+    for generation in [0, 9] {
+        assert_eq!(still(generation, &[newer], Some(newer)), Still::Others(Some(newer)));
+        assert_eq!(still(generation, &[newer], None), Still::Others(Some(newer)));
+        let foreign = Key(0xabc);
+        assert_eq!(still(generation, &[foreign], Some(foreign)), Still::Others(Some(foreign)));
+    }
 }
