@@ -180,8 +180,8 @@ impl Holder {
         super::tell(format!("<{level}>{}: {words}", self.disk.path.display()));
     }
 
-    /// Whoever registers cannot write by that, so what is found out later is given back in time. What
-    /// was ours before goes on protecting what is mounted, whatever fails here.
+    /// Whoever registers cannot write by that, so what is found out later is given back in time.
+    /// What was ours before goes on protecting what is mounted, whatever fails here.
     fn take(&mut self) -> Result<(), Failure> {
         let seen = self.disk.look()?;
         self.me.judge(&seen).map_err(|refusal| self.refused(refusal))?;
