@@ -8,7 +8,8 @@
 //!  header  0 "HAFOLEAS"  8 version 2  10 CRC-32 4  14 id 16
 //!          30 length of the cluster's name 1, name, nodes 1, each: length 1, name
 //!  block   0 "HALE"  4 version 1  5 stand 1  6 node 1  7 length of the group's name 1  8 CRC-32 4
-//!          12 id 16  28 epoch: counter 8, node 1  37 count 8  45 nonce 8  53 the group's name
+//!          12 id 16  28 epoch: counter 8, node 1  37 count 8  45 nonce 8  53 term 8
+//!          61 the group's name
 //! ```
 
 use super::bytes::Reader;
@@ -34,7 +35,7 @@ const HEADER_CRC: usize = 10;
 const BLOCK_CRC: usize = 8;
 const SECTOR: usize = 512;
 
-const _: () = assert!(53 + GROUP_NAME_MAX <= SECTOR);
+const _: () = assert!(61 + GROUP_NAME_MAX <= SECTOR);
 
 /// Where this block of that node is.
 pub fn place(node: usize, block: usize) -> usize {
@@ -151,6 +152,9 @@ pub struct Lease {
     /// Another one with every question: a table that was put back, or another machine under the
     /// node's name, is seen to change.
     pub nonce: u64,
+    /// For how long others wait after a change of it, in nanoseconds: the longest that the node has
+    /// written for this epoch.
+    pub term: u64,
 }
 
 /// A block as it was read.
@@ -176,6 +180,7 @@ impl Lease {
         block.push(self.epoch.node.0);
         block.extend_from_slice(&self.count.to_be_bytes());
         block.extend_from_slice(&self.nonce.to_be_bytes());
+        block.extend_from_slice(&self.term.to_be_bytes());
         block.extend_from_slice(name);
         block.resize(SECTOR, 0);
         stamp(&mut block, BLOCK_CRC);
@@ -209,10 +214,10 @@ impl Cell {
         reader.u32()?;
         let ours = reader.bytes(16)? == id;
         let epoch = Epoch { counter: reader.u64()?, node: NodeId(reader.u8()?) };
-        let (count, nonce) = (reader.u64()?, reader.u64()?);
+        let (count, nonce, term) = (reader.u64()?, reader.u64()?, reader.u64()?);
         let name = String::from_utf8(reader.bytes(len)?.to_vec()).ok()?;
         let sound = head && ours && version == BLOCK_VERSION && of == node;
-        sound.then_some((Lease { stand, epoch, count, nonce }, GroupName(name)))
+        sound.then_some((Lease { stand, epoch, count, nonce, term }, GroupName(name)))
     }
 }
 
@@ -242,12 +247,13 @@ mod tests {
         #[test]
         fn a_lease_comes_back_and_any_other_byte_is_seen(
             stand in prop::sample::select(STANDS.to_vec()),
-            (counter, node, count, nonce) in any::<(u64, u8, u64, u64)>(),
+            (counter, node, count, nonce, term) in any::<(u64, u8, u64, u64, u64)>(),
             group in "[a-z0-9@.-]{1,64}",
             at in 0..SECTOR,
             flip in 1u8..,
         ) {
-            let lease = Lease { stand, epoch: Epoch { counter, node: NodeId(node) }, count, nonce };
+            let epoch = Epoch { counter, node: NodeId(node) };
+            let lease = Lease { stand, epoch, count, nonce, term };
             let group = GroupName(group);
             let mut block = lease.to_block(&ID, 3, &group);
             prop_assert_eq!(block.len(), BLOCK);
@@ -282,9 +288,10 @@ mod tests {
         assert_eq!(block[..10], *b"HAFOLEAS\x00\x01");
         assert_eq!(block[30..44], *b"\x06office\x02\x02n1\x02n2");
         let epoch = Epoch { counter: 7, node: NodeId(1) };
-        let lease = Lease { stand: Stand::Claimed, epoch, count: 2, nonce: 3 };
+        let lease = Lease { stand: Stand::Claimed, epoch, count: 2, nonce: 3, term: 4 };
         let block = lease.to_block(&ID, 1, &GroupName("ab".into()));
         assert_eq!(block[..8], *b"HALE\x01\x01\x01\x02");
-        assert_eq!(block[28..55], *b"\0\0\0\0\0\0\0\x07\x01\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\x03ab");
+        assert_eq!(block[28..45], *b"\0\0\0\0\0\0\0\x07\x01\0\0\0\0\0\0\0\x02");
+        assert_eq!(block[45..63], *b"\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0\x04ab");
     }
 }

@@ -14,6 +14,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 /// How long a grant counts, from when it was asked for; and how long an unchanged block is waited
 /// for: no longer than that, so that nothing is proved by slack.
 const TERM: u64 = 2;
+/// The same where one node alone, and until its last question, goes by the longer time.
+const SHORT: u64 = 1;
 
 /// What is done wrong on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +27,10 @@ enum Fault {
     CountedTooEarly,
     /// A block that was only renewed looks like the one before.
     BlindToRenewals,
+    /// What a block says of its own term is not heard.
+    BlindToTerms,
+    /// A block says the term of the last question alone.
+    TermOfTheLast,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +39,18 @@ struct Plan {
     /// Questions of each node.
     asks: u8,
     until: u64,
+    /// Who alone goes by the longer term.
+    long: Option<usize>,
     fault: Fault,
+}
+
+impl Plan {
+    fn term(self, n: usize, asks: u8) -> u64 {
+        match self.long {
+            Some(long) if n != long || asks <= 1 => SHORT,
+            _ => TERM,
+        }
+    }
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -95,7 +112,7 @@ impl World {
         }
         for n in 0..plan.nodes {
             match &self.nodes[n].doing {
-                Doing::Nothing => self.asks(n, &mut all),
+                Doing::Nothing => self.asks(n, plan, &mut all),
                 Doing::Looking { before, .. } => {
                     self.reads(n, plan, &mut all);
                     if before.is_some() {
@@ -111,7 +128,7 @@ impl World {
         all
     }
 
-    fn asks(&self, n: usize, all: &mut Vec<World>) {
+    fn asks(&self, n: usize, plan: Plan, all: &mut Vec<World>) {
         let node = &self.nodes[n];
         if node.asks == 0 {
             return;
@@ -132,9 +149,10 @@ impl World {
             node.asks -= 1;
             node.epoch = Some(epoch);
             let nodes = (0..self.nodes.len()).map(|n| format!("n{}", n + 1)).collect();
-            let term = Duration::from_nanos(TERM);
+            let nonce = plan.term(n, self.nodes[n].asks);
+            let term = Duration::from_nanos(nonce);
             let course =
-                Course::new(Ask { verb, epoch, me: n, nodes, term, nonce: 0 }, node.memory.clone());
+                Course::new(Ask { verb, epoch, me: n, nodes, term, nonce }, node.memory.clone());
             let (asked, before) = (self.now, None);
             node.doing = Doing::Looking { course, asked, begun: asked, cells: Vec::new(), before };
             all.push(world);
@@ -172,10 +190,13 @@ impl World {
         if n == 0 && cells.is_empty() {
             cells.push(self.blocks[0].cell.clone());
         }
-        if let Cell::Lease(lease) = &mut cell
-            && plan.fault == Fault::BlindToRenewals
-        {
-            lease.count = 0;
+        if let Cell::Lease(lease) = &mut cell {
+            match plan.fault {
+                Fault::BlindToRenewals => lease.count = 0,
+                Fault::BlindToTerms => lease.term = 0,
+                Fault::TermOfTheLast => lease.term = lease.nonce,
+                Fault::None | Fault::NoSecondLook | Fault::CountedTooEarly => {}
+            }
         }
         cells.push(cell);
         if cells.len() == n {
@@ -237,7 +258,8 @@ impl World {
     fn done(&mut self, n: usize, course: Course, asked: u64, answer: &LeaseAnswer) {
         self.nodes[n].memory = course.memory;
         let (verb, epoch) = (course.ask.verb, course.ask.epoch);
-        let until = asked + TERM;
+        // A grant for longer, of before, is counted on to its end.
+        let until = (asked + course.ask.nonce).max(self.nodes[n].until);
         if *answer != LeaseAnswer::Granted || verb == LeaseVerb::Release || until <= self.now {
             return;
         }
@@ -279,14 +301,25 @@ fn search(plan: Plan) -> Result<usize, String> {
     Ok(known.len())
 }
 
-const TWO: Plan = Plan { nodes: 2, asks: 2, until: 3, fault: Fault::None };
+const TWO: Plan = Plan { nodes: 2, asks: 2, until: 3, long: None, fault: Fault::None };
+/// By the shorter term.
+const SHORTER: Plan = Plan { until: 2, ..TWO };
 /// At one time: with more of it there are too many worlds.
-const THREE: Plan = Plan { nodes: 3, asks: 1, until: 1, fault: Fault::None };
+const THREE: Plan = Plan { nodes: 3, asks: 1, until: 1, long: None, fault: Fault::None };
 
 /// Goal: safety does not rest on whose turn it is.
 #[test]
 fn two_nodes_never_go_on_at_once() {
     println!("{} worlds", search(TWO).expect("one at a time"));
+}
+
+/// Goal: a node whose settings say a longer lease than those of another, at first or always, is
+/// waited for.
+#[test]
+fn different_terms_never_go_on_at_once() {
+    for long in [0, 1] {
+        println!("{} worlds", search(Plan { long: Some(long), ..SHORTER }).expect("one at a time"));
+    }
 }
 
 #[test]
@@ -299,6 +332,10 @@ fn three_nodes_never_go_on_at_once() {
 fn each_fault_is_found() {
     for fault in [Fault::NoSecondLook, Fault::CountedTooEarly, Fault::BlindToRenewals] {
         let found = search(Plan { fault, ..TWO }).expect_err("two go on");
+        println!("{fault:?}: {found}");
+    }
+    for fault in [Fault::BlindToTerms, Fault::TermOfTheLast] {
+        let found = search(Plan { fault, long: Some(0), ..SHORTER }).expect_err("two go on");
         println!("{fault:?}: {found}");
     }
 }
@@ -347,6 +384,6 @@ fn a_lease_changes_hands() {
     refused(ask(0, Acquire, a, &mut of_a, 6), "n2 has it by epoch 2.1");
     assert_eq!(ask(1, Release, b, &mut of_b, 7), LeaseAnswer::Granted);
     refused(ask(0, Acquire, a, &mut of_a, 8), "n2 had epoch 2.1");
-    let lease = Lease { stand: Stand::Over, epoch: b, count: 3, nonce: 7 };
+    let lease = Lease { stand: Stand::Over, epoch: b, count: 3, nonce: 7, term: TERM };
     assert_eq!(cells[1], Cell::Lease(lease));
 }

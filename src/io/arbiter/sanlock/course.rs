@@ -68,7 +68,8 @@ pub struct Ask {
     pub me: usize,
     /// By place, for words.
     pub nodes: Vec<String>,
-    /// A block that stood unchanged for so long is of nobody who may still go on.
+    /// A block that stood unchanged for so long, and for as long as it says itself, is of nobody
+    /// who may still go on.
     pub term: Duration,
     pub nonce: u64,
 }
@@ -173,7 +174,9 @@ impl Course {
         let mut later = None;
         for (n, cell) in look.cells.iter().enumerate() {
             let node = &self.ask.nodes[n];
-            let stood = self.memory.stood(n, look) >= self.ask.term;
+            let term = known(cell).map_or(0, |l| l.term);
+            let term = self.ask.term.max(Duration::from_nanos(term));
+            let stood = self.memory.stood(n, look) >= term;
             // A claim of its own that was not heard to the end.
             let again = |l: &Lease| n == self.ask.me && l.epoch == self.ask.epoch;
             match cell {
@@ -209,8 +212,12 @@ impl Course {
     }
 
     fn own(&self, look: &Look, stand: Stand, epoch: Epoch) -> Lease {
-        let count = known(&look.cells[self.ask.me]).map_or(0, |l| l.count).wrapping_add(1);
-        Lease { stand, epoch, count, nonce: self.ask.nonce }
+        let known = known(&look.cells[self.ask.me]);
+        let count = known.map_or(0, |l| l.count).wrapping_add(1);
+        // A grant that was given for longer is counted on to its end.
+        let before = known.filter(|l| l.epoch == epoch).map_or(0, |l| l.term);
+        let asked = u64::try_from(self.ask.term.as_nanos()).unwrap_or(u64::MAX);
+        Lease { stand, epoch, count, nonce: self.ask.nonce, term: asked.max(before) }
     }
 }
 
