@@ -79,6 +79,12 @@ pub struct Epoch {
     pub node: NodeId,
 }
 
+impl Epoch {
+    /// Nobody claims so often: an arbiter that says more has none for it, and after it there would
+    /// be no next one.
+    pub const COUNTER_MAX: u64 = u64::MAX / 2;
+}
+
 impl Ord for Epoch {
     fn cmp(&self, other: &Epoch) -> std::cmp::Ordering {
         self.counter.cmp(&other.counter).then_with(|| other.node.cmp(&self.node))

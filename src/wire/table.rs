@@ -217,6 +217,8 @@ impl Cell {
         let (count, nonce, term) = (reader.u64()?, reader.u64()?, reader.u64()?);
         let name = String::from_utf8(reader.bytes(len)?.to_vec()).ok()?;
         let sound = head && ours && version == BLOCK_VERSION && of == node;
+        let sound = sound && epoch.counter <= Epoch::COUNTER_MAX;
+        let sound = sound && usize::from(epoch.node.0) < NODES_MAX;
         sound.then_some((Lease { stand, epoch, count, nonce, term }, GroupName(name)))
     }
 }
@@ -247,7 +249,8 @@ mod tests {
         #[test]
         fn a_lease_comes_back_and_any_other_byte_is_seen(
             stand in prop::sample::select(STANDS.to_vec()),
-            (counter, node, count, nonce, term) in any::<(u64, u8, u64, u64, u64)>(),
+            (counter, node) in (0..=Epoch::COUNTER_MAX, 0..NODES_MAX as u8),
+            (count, nonce, term) in any::<(u64, u64, u64)>(),
             group in "[a-z0-9@.-]{1,64}",
             at in 0..SECTOR,
             flip in 1u8..,
@@ -263,6 +266,19 @@ mod tests {
             block[at] ^= flip;
             prop_assert!(matches!(Cell::read(&block, &ID, 3), (Cell::Torn(_), None)));
         }
+    }
+
+    #[test]
+    fn an_epoch_that_nobody_can_have_is_no_lease() {
+        let read = |counter, node| {
+            let epoch = Epoch { counter, node: NodeId(node) };
+            let lease = Lease { stand: Stand::Over, epoch, count: 1, nonce: 2, term: 3 };
+            Cell::read(&lease.to_block(&ID, 3, &GroupName("ab".into())), &ID, 3).0
+        };
+        assert!(matches!(read(Epoch::COUNTER_MAX, 15), Cell::Lease(_)));
+        assert!(matches!(read(Epoch::COUNTER_MAX + 1, 15), Cell::Torn(_)));
+        assert!(matches!(read(u64::MAX, 15), Cell::Torn(_)));
+        assert!(matches!(read(1, 16), Cell::Torn(_)));
     }
 
     #[test]

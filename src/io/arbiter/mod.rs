@@ -126,12 +126,44 @@ fn serve(
             false => {
                 let (cluster, term) = (cluster.to_string(), times.wait);
                 let group = group.clone();
-                arbiter.ask(&Question { cluster, group, epoch, verb, term, limit })
+                let question = Question { cluster, group, epoch, verb, term, limit };
+                plausible(arbiter.ask(&question))
             }
         };
         let event = Event::Leased { group, ticket, answer };
         if inbox.blocking_send(Input::Event(event)).is_err() {
             return;
         }
+    }
+}
+
+/// Without an epoch that nobody can have claimed: after the last there is no next one.
+fn plausible(answer: LeaseAnswer) -> LeaseAnswer {
+    match answer {
+        LeaseAnswer::Refused { why, top: Some(top) } if top.counter > Epoch::COUNTER_MAX => {
+            let why = format!("{why}; it says epoch {top}, which nobody can have had");
+            LeaseAnswer::Refused { why, top: None }
+        }
+        answer => answer,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::name::NodeId;
+
+    #[test]
+    fn an_epoch_that_nobody_can_have_is_not_heard() {
+        let refused = |counter| {
+            let top = Some(Epoch { counter, node: NodeId(0) });
+            plausible(LeaseAnswer::Refused { why: "no".into(), top })
+        };
+        let LeaseAnswer::Refused { why, top } = refused(u64::MAX) else { panic!("refused") };
+        assert!(top.is_none() && why.contains("nobody can have had"), "{why}");
+        let LeaseAnswer::Refused { why, top } = refused(Epoch::COUNTER_MAX) else {
+            panic!("refused")
+        };
+        assert!(top.is_some() && why == "no", "{why}");
     }
 }
