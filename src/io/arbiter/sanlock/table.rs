@@ -80,17 +80,17 @@ struct Table {
 }
 
 impl Table {
-    /// First without the right to write: what is not ours is not touched.
+    /// First without the right to write: what is not ours is not touched. Then once more through
+    /// what is written: its name may lead to another device by now.
     fn open(place: Place, group: GroupName, rehearsal: bool) -> Result<Table, String> {
         let open = |how| Device::open(&place.device, how).map_err(|e| words(&place.device, &e));
-        let shown = place.device.display();
-        let header = header_of(&open(Use::Read)?)
-            .map_err(|why| format!("{shown}: {why}: see hafailover disk format --leases"))?;
-        if let Some(why) = header.refuses(&place.cluster, &place.nodes) {
-            return Err(format!("{shown}: {why}: see hafailover disk format --leases"));
+        let mut device = open(Use::Read)?;
+        let mut id = ours(&device, &place)?;
+        if !rehearsal {
+            device = open(Use::Write)?;
+            id = ours(&device, &place)?;
         }
-        let device = open(if rehearsal { Use::Read } else { Use::Write })?;
-        Ok(Table { group, device, id: header.id, at: vec![None; place.nodes.len()], place })
+        Ok(Table { group, device, id, at: vec![None; place.nodes.len()], place })
     }
 
     fn look(&mut self) -> Result<Look, String> {
@@ -172,6 +172,18 @@ fn blocks<'a>(
         over = cell == Cell::Empty;
         Some((at, Ok(cell), group))
     })
+}
+
+/// The id of this cluster's leases, if that is what stands there.
+fn ours(device: &Device, place: &Place) -> Result<[u8; 16], String> {
+    let header = header_of(device).and_then(|header| {
+        let why = header.refuses(&place.cluster, &place.nodes);
+        why.map_or(Ok(header), Err)
+    });
+    let shown = place.device.display();
+    let header =
+        header.map_err(|why| format!("{shown}: {why}: see hafailover disk format --leases"));
+    header.map(|header| header.id)
 }
 
 fn header_of(device: &Device) -> Result<Header, String> {
