@@ -485,8 +485,19 @@ fn other_disks_and_large_sectors() {
     let again = format(&shared.settings(), &header(), false).expect_err("formatted already");
     assert!(again.contains("leases of cluster office for n1, n2, n3 already"), "{again}");
     let home = Header { cluster: "home".into(), ..header() };
-    format(&shared.settings(), &home, true).expect("forced");
-    unknown(all[0].renew(1), "its leases are those of cluster home, not office");
+    let other = format(&shared.settings(), &home, true).expect_err("leases of office");
+    assert!(other.contains("leases of cluster office for n1, n2, n3, not of home"), "{other}");
+    let used = std::thread::scope(|scope| {
+        let forced = scope.spawn(|| format(&shared.settings(), &header(), true));
+        while !forced.is_finished() {
+            granted(all[0].renew(1));
+        }
+        forced.join().expect("no panic").expect_err("in use")
+    });
+    assert!(used.contains("node n1 uses it now: nothing was written"), "{used}");
+    granted(all[0].renew(1));
+    format(&shared.settings(), &header(), true).expect("nobody renews");
+    refused(all[0].renew(1), "does not have the lease");
     sh(&format!("dd if=/dev/zero of={} bs=1M count=20 conv=fsync", shared.device.display()));
     unknown(all[0].renew(1), "it is not formatted for leases");
 }
