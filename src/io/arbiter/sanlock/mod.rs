@@ -85,8 +85,11 @@ impl Sanlock {
             return self.run(question, end, false).map(|said| said.answer);
         }
         // Without a turn, which is for who would get it.
-        match self.run(question, end, true)?.answer {
-            LeaseAnswer::Granted => self.claim(question, end),
+        let said = self.run(question, end, true)?;
+        match said.answer {
+            LeaseAnswer::Granted if said.claims => self.claim(question, end),
+            // Had by this epoch already, by a daemon before this one: that is a renewal.
+            LeaseAnswer::Granted => self.run(question, end, false).map(|said| said.answer),
             answer => Ok(answer),
         }
     }

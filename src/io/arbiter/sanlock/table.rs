@@ -8,7 +8,7 @@ use crate::core::time::Instant;
 use crate::io::clock;
 use crate::io::disk::device::{Aligned, Device, Use};
 use crate::io::disk::slots::{Place, words};
-use crate::wire::table::{BLOCK, BLOCKS, Cell, HEADER, Header, Lease, place};
+use crate::wire::table::{BLOCK, BLOCKS, Cell, HEADER, Header, Lease, Stand, place};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -37,6 +37,8 @@ pub struct Plan {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Said {
     pub answer: LeaseAnswer,
+    /// Of a rehearsal: what would be written is a claim, not what this node has already.
+    pub claims: bool,
     pub memory: Memory,
 }
 
@@ -47,24 +49,27 @@ pub fn ask(plan: Plan) -> Said {
         Ok(mut table) => carry_out(&mut table, &mut course, plan.rehearsal),
         Err(why) => Err(why),
     };
-    Said { answer: answer.unwrap_or_else(LeaseAnswer::Unknown), memory: course.memory }
+    let (answer, claims) = answer.unwrap_or_else(|why| (LeaseAnswer::Unknown(why), false));
+    Said { answer, claims, memory: course.memory }
 }
 
 fn carry_out(
     table: &mut Table,
     course: &mut Course,
     rehearsal: bool,
-) -> Result<LeaseAnswer, String> {
+) -> Result<(LeaseAnswer, bool), String> {
     let mut step = Step::Look;
     loop {
         step = match step {
             Step::Look => course.looked(&table.look()?),
-            Step::Write(_) if rehearsal => return Ok(LeaseAnswer::Granted),
+            Step::Write(lease) if rehearsal => {
+                return Ok((LeaseAnswer::Granted, lease.stand == Stand::Claimed));
+            }
             Step::Write(lease) => {
                 table.write(course.ask.me, &lease)?;
                 course.written()
             }
-            Step::Done(answer) => return Ok(answer),
+            Step::Done(answer) => return Ok((answer, false)),
         };
     }
 }
