@@ -11,9 +11,12 @@ use crate::io::arbiter::sanlock::client::{Answer, Space, missing, read};
 use crate::io::arbiter::sanlock::course::{Ask, Memory};
 use crate::io::arbiter::sanlock::table::{self, Plan};
 use crate::io::disk::slots::Place;
+use crate::io::kernel::processes;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
+/// The cgroup of what sanlock's own watchdog daemon runs in.
+const WDMD: &str = "/system.slice/wdmd.service";
 /// sanlock, and a device, that have not answered for so long hang.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -50,7 +53,24 @@ pub fn look(of: &Settings, at: &Written, question: Question, findings: &mut Find
         }
     }
     daemon(of, at, findings);
+    let wdmd = processes(WDMD).unwrap_or_default();
+    wdmd_runs(!wdmd.is_empty(), of.watchdog().is_some(), findings);
     findings.note(format!("arbiter: {}", at.chain()));
+}
+
+/// sanlock's unit wants it, also where sanlock is told to do without.
+fn wdmd_runs(runs: bool, watchdog: bool, findings: &mut Findings) {
+    match (runs, watchdog) {
+        (true, true) => findings.error(
+            "arbiter: wdmd runs and takes the watchdog device that [arbiter] names, so no group \
+             starts here: systemctl mask --now wdmd",
+        ),
+        (true, false) => findings.note(
+            "arbiter: wdmd runs, which sanlock starts, and takes a watchdog device that nothing \
+             here needs: systemctl mask --now wdmd",
+        ),
+        (false, _) => {}
+    }
 }
 
 /// What it returns, if it does in time: a device that hangs holds up whoever asks it.
@@ -127,6 +147,19 @@ fn after<'a>(said: &'a str, lockspace: &str) -> Option<impl Iterator<Item = &'a 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::check::Level;
+
+    #[test]
+    fn the_watchdog_of_both_is_an_error() {
+        let found = |runs, watchdog| {
+            let mut findings = Findings::default();
+            wdmd_runs(runs, watchdog, &mut findings);
+            findings.0.first().map(|f| f.0)
+        };
+        assert!(found(true, true) == Some(Level::Error));
+        assert!(found(true, false) == Some(Level::Note));
+        assert!(found(false, true).is_none());
+    }
 
     #[test]
     fn what_sanlock_prints_of_a_lockspace_is_found() {

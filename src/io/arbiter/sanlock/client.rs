@@ -9,8 +9,8 @@ use std::process::{Command, Stdio};
 const NAME_MAX: usize = 48;
 /// The one resource of the lockspace.
 const RESOURCE: &str = "turn";
-pub const INSTALL: &str = "apt install sanlock, sanlock_opts=\"-w 0\" in /etc/default/sanlock, \
-                           systemctl enable --now sanlock";
+pub const INSTALL: &str = "apt install sanlock, systemctl mask --now wdmd, sanlock_opts=\"-w 0\" \
+                           in /etc/default/sanlock, systemctl enable --now sanlock";
 
 /// A lockspace as sanlock calls it, with this node's place in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
