@@ -6,6 +6,7 @@ use crate::config::settings::Settings;
 use crate::daemon::setup;
 use crate::io::arbiter::sanlock::client::{Answer, Space, read};
 use crate::io::arbiter::sanlock::{format, table};
+use crate::io::kernel::printable;
 use crate::wire::table::{Cell, Header, SIZE, Stand};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -108,13 +109,14 @@ fn stand(stand: Stand) -> &'static str {
 }
 
 fn text(header: &Header, all: &table::All) -> String {
-    let mut out = format!("leases of cluster {}, id {}\n", header.cluster, id(header));
+    let mut out = format!("leases of cluster {}, id {}\n", printable(&header.cluster), id(header));
     for (node, leases) in header.nodes.iter().zip(all) {
+        let node = printable(node);
         if leases.is_empty() {
             out += &format!("{node:<14} nothing written yet\n");
         }
         for (group, cell) in leases {
-            let group = group.as_ref().map_or("?", |g| &g.0);
+            let group = group.as_ref().map_or("?".into(), |g| printable(&g.0));
             let words = match cell {
                 Cell::Empty => "nothing written yet".into(),
                 Cell::Torn(_) => "torn: its checksum is wrong".into(),

@@ -10,6 +10,7 @@ use crate::daemon::setup;
 use crate::io::clock;
 use crate::io::disk::device::Use;
 use crate::io::disk::slots::{self, Place, Slots};
+use crate::io::kernel::printable;
 use crate::wire::disk::{Header, Seen, Slot, Torn};
 use crate::wire::{Codec, session_of};
 
@@ -159,7 +160,7 @@ fn id(header: &Header) -> String {
 
 fn render(shown: &Shown) -> String {
     let header = &shown.header;
-    let mut out = format!("cluster {}, id {}\n", header.cluster, id(header));
+    let mut out = format!("cluster {}, id {}\n", printable(&header.cluster), id(header));
     for line in &shown.lines {
         let words = match &line.state {
             State::Empty => "nothing written yet".into(),
@@ -178,7 +179,7 @@ fn render(shown: &Shown) -> String {
                 format!("{changed}, session {session}, {sealed}")
             }
         };
-        out += &format!("{:<14} {words}\n", line.node);
+        out += &format!("{:<14} {words}\n", printable(&line.node));
     }
     out
 }

@@ -47,8 +47,8 @@ pub fn format(path: &Path, header: &Header, ours: bool) -> Result<(), String> {
             return Err(format!(
                 "{shown}: it has slots of cluster {} for {} already: --force-of-ours formats it \
                  anew",
-                old.cluster,
-                old.nodes.join(", ")
+                kernel::printable(&old.cluster),
+                kernel::printable(&old.nodes.join(", "))
             ));
         }
         Ok(old) if old.cluster != header.cluster => not_used(path, &old)?,
@@ -113,9 +113,10 @@ fn not_used(path: &Path, old: &Header) -> Result<(), String> {
         let changed = now.iter().zip(&first).position(|(now, then)| now != then);
         if let Some(node) = changed.and_then(|n| old.nodes.get(n)) {
             return Err(format!(
-                "{}: node {node} of cluster {} uses it now: nothing was written",
+                "{}: node {} of cluster {} uses it now: nothing was written",
                 path.display(),
-                old.cluster
+                kernel::printable(node),
+                kernel::printable(&old.cluster)
             ));
         }
     }

@@ -2,6 +2,7 @@
 //! cluster's, each time anew.
 
 use super::device::{Aligned, Device, Use};
+use crate::io::kernel::printable;
 use crate::wire::disk::{BLOCK, Header, SIZE, Slot, Torn};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -72,7 +73,7 @@ impl Slots {
             format!("{shown}: {e}; nothing is written to it: see hafailover disk format")
         })?;
         match header.refuses(&self.place.cluster, &self.place.nodes) {
-            Some(why) => Err(format!("{shown}: {why}: see hafailover disk format")),
+            Some(why) => Err(format!("{shown}: {}: see hafailover disk format", printable(&why))),
             None => Ok(header),
         }
     }

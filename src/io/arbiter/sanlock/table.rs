@@ -8,6 +8,7 @@ use crate::core::time::Instant;
 use crate::io::clock;
 use crate::io::disk::device::{Aligned, Device, Use};
 use crate::io::disk::slots::{Place, words};
+use crate::io::kernel::printable;
 use crate::wire::table::{BLOCK, BLOCKS, Cell, HEADER, Header, Lease, Stand, place};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -183,7 +184,7 @@ fn blocks<'a>(
 fn ours(device: &Device, place: &Place) -> Result<[u8; 16], String> {
     let header = header_of(device).and_then(|header| {
         let why = header.refuses(&place.cluster, &place.nodes);
-        why.map_or(Ok(header), Err)
+        why.map_or(Ok(header), |why| Err(printable(&why)))
     });
     let shown = place.device.display();
     let header =
