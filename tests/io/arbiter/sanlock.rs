@@ -466,8 +466,8 @@ fn a_place_taken_twice_is_told() {
     let words = loop {
         clone.sanlock.tend();
         match clone.acquire(2) {
-            LeaseAnswer::Unknown(why) if why.contains("another machine") => break why,
-            LeaseAnswer::Unknown(why) => assert!(why.contains("lockspace"), "{why}"),
+            LeaseAnswer::Refused { why, .. } if why.contains("another machine") => break why,
+            LeaseAnswer::Refused { why, .. } => assert!(why.contains("lockspace"), "{why}"),
             other => panic!("{other:?}"),
         }
         assert!(since.elapsed() < shared.settings().dead() * 2, "never told");

@@ -109,7 +109,7 @@ impl Sanlock {
     /// With the turn of sanlock's.
     fn claim(&mut self, question: &Question, end: Instant) -> Result<LeaseAnswer, String> {
         if self.lockspace.is_joining() {
-            return Err(self.lockspace.trouble());
+            return Ok(self.not_joined());
         }
         let (resource, program) = (self.space.resource(), self.host.program.clone());
         loop {
@@ -135,11 +135,17 @@ impl Sanlock {
                     let why = "another node has the turn to claim, or died in it".into();
                     return Ok(LeaseAnswer::Refused { why, top: None });
                 }
-                Answer::NotJoined => return Err(self.lockspace.trouble()),
+                Answer::NotJoined => return Ok(self.not_joined()),
                 Answer::Failed(why) => return Err(why),
                 Answer::Done | Answer::Joined => return Err(words.trim().into()),
             }
         }
+    }
+
+    /// Nothing was carried out.
+    fn not_joined(&self) -> LeaseAnswer {
+        let why = format!("{}: {}", self.describe(), self.lockspace.trouble());
+        LeaseAnswer::Refused { why, top: None }
     }
 
     fn plan(&self, question: &Question, rehearsal: bool) -> Result<String, String> {
