@@ -7,7 +7,7 @@ use super::table::Seen;
 use crate::core::name::GroupName;
 use crate::core::time::{Duration, Instant};
 use crate::io::clock;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -39,6 +39,9 @@ impl Watch {
             self.next = clock::now() + LOOK;
             // What went wrong is told by the next question.
             let Ok(seen) = serde_json::from_str::<Seen>(said.trim()) else { return };
+            // Made anew since: of what has no block nothing need be known.
+            let there: BTreeSet<&GroupName> = seen.groups.iter().map(|(group, _)| group).collect();
+            groups.retain(|group, _| there.contains(group));
             for (group, cells) in seen.groups {
                 let look = Look { begun: seen.begun, ended: seen.ended, cells };
                 groups.entry(group).or_default().take(&look);
