@@ -335,20 +335,12 @@ fn three_race_and_one_wins() {
         let all: Vec<_> = all.iter_mut().map(|a| scope.spawn(move || run(a))).collect();
         all.into_iter().map(|t| t.join().expect("no panic")).collect()
     });
-    let won = |answers: Vec<(u64, LeaseAnswer, Option<LeaseAnswer>)>| {
-        let mut won = Vec::new();
-        for (counter, answer, released) in answers {
-            match released {
-                Some(released) => {
-                    granted(released);
-                    won.push(counter);
-                }
-                None => assert!(matches!(answer, LeaseAnswer::Refused { .. }), "{answer:?}"),
-            }
-        }
-        won
+    let judge = |(counter, answer, released): (u64, LeaseAnswer, Option<LeaseAnswer>)| {
+        assert!(!matches!(answer, LeaseAnswer::Unknown(_)), "{answer:?}");
+        released.map(granted).map(|()| counter)
     };
-    let won: Vec<Vec<u64>> = answers.into_iter().map(won).collect();
+    let judge = |all: Vec<_>| all.into_iter().filter_map(judge).collect();
+    let won: Vec<Vec<u64>> = answers.into_iter().map(judge).collect();
     println!("won: {won:?}");
     let mut every = won.concat();
     every.sort_unstable();
