@@ -1,6 +1,6 @@
 //! `hafailover reserve`: holds the reservation of one SCSI disk for as long as it runs, so that the
-//! disk itself refuses what an owner before writes. It is left in place by a stop and by a crash: an
-//! owner of before may thaw later, and the next owner replaces it.
+//! disk itself refuses what an owner before writes. It is left in place by a stop and by a crash:
+//! an owner of before may thaw later, and the next owner replaces it.
 
 use crate::config::accepted::{self, Accepted};
 use crate::config::{self, settings::Settings};
