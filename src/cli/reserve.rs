@@ -282,8 +282,17 @@ impl Holder {
             }
             Still::Lost => self.take_again(),
             Still::Others(key) => {
-                let whose = key.map_or("nobody that is known".into(), |k| self.me.keys.words(k));
-                let words = format!("taken away: it is reserved for {whose} now");
+                let words = match key {
+                    Some(key) => format!(
+                        "taken away: it is reserved for {} now, and what is mounted here writes \
+                         nothing any more: look at the group there: hafailover status",
+                        self.me.keys.words(key)
+                    ),
+                    None => "taken away: it is not ours any more, though the disk has forgotten \
+                             nothing: somebody had it meanwhile, or cleared it, and may have \
+                             written: check the file system before the group goes on"
+                        .to_string(),
+                };
                 Err(Failure { words, code: TAKEN_AWAY })
             }
         }

@@ -14,6 +14,7 @@
 
 use super::FRAME_MAX;
 use super::bytes::Reader;
+use super::whose;
 use crate::core::name::NODES_MAX;
 use crc::{CRC_32_ISO_HDLC, Crc};
 use std::collections::VecDeque;
@@ -66,17 +67,7 @@ impl Header {
         block.extend_from_slice(&self.id);
         block.extend_from_slice(&(BLOCK as u32).to_be_bytes());
         block.push(NODES_MAX as u8);
-        let mut word = |text: &str| {
-            block.push(text.len() as u8);
-            block.extend_from_slice(text.as_bytes());
-        };
-        word(&self.cluster);
-        let nodes = &self.nodes;
-        block.push(nodes.len() as u8);
-        for node in nodes {
-            block.push(node.len() as u8);
-            block.extend_from_slice(node.as_bytes());
-        }
+        whose::put(&mut block, &self.cluster, &self.nodes);
         block.resize(BLOCK, 0);
         stamp_header(&mut block);
         block
@@ -106,30 +97,13 @@ impl Header {
         reader.u32()?;
         let id = reader.bytes(16)?.try_into().ok()?;
         let sizes = (reader.u32()? as usize, usize::from(reader.u8()?));
-        let word = |reader: &mut Reader| {
-            let len = usize::from(reader.u8()?);
-            String::from_utf8(reader.bytes(len)?.to_vec()).ok()
-        };
-        let cluster = word(&mut reader)?;
-        let count = usize::from(reader.u8()?);
-        let names = (0..count).map(|_| word(&mut reader));
-        let nodes = names.collect::<Option<Vec<String>>>()?;
-        let fits = sizes == (BLOCK, NODES_MAX) && count <= NODES_MAX;
-        fits.then_some(Header { id, cluster, nodes })
+        let (cluster, nodes) = whose::read(&mut reader)?;
+        (sizes == (BLOCK, NODES_MAX)).then_some(Header { id, cluster, nodes })
     }
 
     /// What keeps a cluster of these nodes from using it, in words.
     pub fn refuses(&self, cluster: &str, nodes: &[String]) -> Option<String> {
-        if self.cluster != cluster {
-            return Some(format!("its slots are those of cluster {}, not {cluster}", self.cluster));
-        }
-        (self.nodes != nodes).then(|| {
-            format!(
-                "its slots are for {}, and the nodes are {}",
-                self.nodes.join(", "),
-                nodes.join(", ")
-            )
-        })
+        whose::refuses("slots", (&self.cluster, &self.nodes), cluster, nodes)
     }
 }
 

@@ -20,6 +20,7 @@ pub mod keys;
 pub mod line;
 pub mod size;
 pub mod table;
+mod whose;
 mod window;
 pub mod witness;
 

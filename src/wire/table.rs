@@ -14,6 +14,7 @@
 
 use super::bytes::Reader;
 use super::disk::{is_whole, stamp, whole};
+use super::whose;
 use crate::core::name::{Epoch, GROUP_NAME_MAX, GroupName, NODES_MAX, NodeId};
 use serde::{Deserialize, Serialize};
 
@@ -69,16 +70,7 @@ impl Header {
         block.extend_from_slice(&VERSION.to_be_bytes());
         block.extend_from_slice(&[0; 4]);
         block.extend_from_slice(&self.id);
-        let mut word = |text: &str| {
-            block.push(text.len() as u8);
-            block.extend_from_slice(text.as_bytes());
-        };
-        word(&self.cluster);
-        block.push(self.nodes.len() as u8);
-        for node in &self.nodes {
-            block.push(node.len() as u8);
-            block.extend_from_slice(node.as_bytes());
-        }
+        whose::put(&mut block, &self.cluster, &self.nodes);
         block.resize(BLOCK, 0);
         stamp(&mut block, HEADER_CRC);
         block
@@ -102,32 +94,13 @@ impl Header {
     fn fields(mut reader: Reader) -> Option<Header> {
         reader.u32()?;
         let id = reader.bytes(16)?.try_into().ok()?;
-        let word = |reader: &mut Reader| {
-            let len = usize::from(reader.u8()?);
-            String::from_utf8(reader.bytes(len)?.to_vec()).ok()
-        };
-        let cluster = word(&mut reader)?;
-        let count = usize::from(reader.u8()?);
-        let names = (0..count).map(|_| word(&mut reader));
-        let nodes = names.collect::<Option<Vec<String>>>()?;
-        (count <= NODES_MAX).then_some(Header { id, cluster, nodes })
+        let (cluster, nodes) = whose::read(&mut reader)?;
+        Some(Header { id, cluster, nodes })
     }
 
     /// What keeps a cluster of these nodes from using it, in words.
     pub fn refuses(&self, cluster: &str, nodes: &[String]) -> Option<String> {
-        if self.cluster != cluster {
-            return Some(format!(
-                "its leases are those of cluster {}, not {cluster}",
-                self.cluster
-            ));
-        }
-        (self.nodes != nodes).then(|| {
-            format!(
-                "its leases are for {}, and the nodes are {}",
-                self.nodes.join(", "),
-                nodes.join(", ")
-            )
-        })
+        whose::refuses("leases", (&self.cluster, &self.nodes), cluster, nodes)
     }
 }
 

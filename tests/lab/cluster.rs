@@ -2,8 +2,10 @@
 //! of an address, an ext4 on the shared disk and a service that writes to it.
 
 use crate::harness::client::Client;
+use crate::harness::net::Lan;
 use crate::harness::node::{COMMAND, Node, Output, ended};
 use crate::harness::{Lab, wait};
+use hafailover::io::clock;
 use std::time::{Duration, Instant};
 
 /// How long the group may take for anything that is not under test.
@@ -282,6 +284,20 @@ impl Cluster {
         self.lab.node(1).must("hafailover confirm-down n1");
         self.runs_on(1);
         self.one_owner();
+    }
+
+    /// The owner's machine is paused until n2 has taken over; its kernel answers nobody either, or
+    /// the address's probe would find it. When it goes on.
+    pub fn paused_owner(&self) -> u64 {
+        self.lab.net.block(0, Lan::Lan);
+        self.lab.node(0).freeze();
+        wait("n2 to take over", PATIENCE, || {
+            (self.lab.node(1).phase("files")? == "running").then_some(())
+        });
+        self.lab.net.unblock();
+        let goes_on = clock::now().0;
+        self.lab.node(0).thaw();
+        goes_on
     }
 
     /// An owner that has to give up at a moment has done so two keepalives plus its time to stop

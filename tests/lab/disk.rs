@@ -8,7 +8,6 @@ use crate::harness::net::Lan;
 use crate::harness::wait;
 use crate::leases;
 use crate::stories::{Story, TAKEOVER_BOUND};
-use hafailover::io::clock;
 use std::time::{Duration, Instant};
 
 pub const ALL: &[(&str, Story)] = &[
@@ -276,17 +275,9 @@ fn carries_the_vouchers(c: &mut Cluster) {
 /// A machine that stands still writes no slot; it gives up as soon as it goes on.
 fn frozen_and_thawed(c: &mut Cluster) {
     start(c, TAKEOVER);
-    // As a paused machine: its kernel answers nobody either.
-    c.lab.net.block(0, Lan::Lan);
-    c.lab.node(0).freeze();
-    wait("n2 to take over", PATIENCE, || {
-        (c.lab.node(1).phase("files")? == "running").then_some(())
-    });
+    let thawed = c.paused_owner();
     let evidence = c.evidence(1);
     assert!(evidence.contains("3 links"), "{evidence}");
-    c.lab.net.unblock();
-    let thawed = clock::now().0;
-    c.lab.node(0).thaw();
     c.phase(0, "stopped");
     c.runs_on(1);
     c.gave_up(0, thawed);

@@ -17,6 +17,7 @@ pub const ALL: &[(&str, Story)] = &[
     ("witness_daemon_stopped", daemon_stopped::<Witness>),
     ("witness_frozen_and_thawed", frozen_and_thawed::<Witness>),
     ("witness_and_a_group_whose_files_are_gone", files_gone),
+    ("witness_stopped_in_a_maintenance_not_heard", stopped_in_maintenance),
     ("etcd_lost_and_back", lost_and_back::<Etcds>),
     ("etcd_one_member_lost", one_member_lost),
     ("etcd_all_links_cut", all_links_cut::<Etcds>),
@@ -201,6 +202,23 @@ fn files_gone(c: &mut Cluster) {
     assert_eq!(before, c.lab.node(0).must(MEMBERS), "a member was touched");
     assert_eq!(c.lab.node(1).told("group-claimed"), 0);
     c.one_owner();
+}
+
+/// n2 has not heard of the maintenance: nothing is left that it may start when the lease is over.
+fn stopped_in_maintenance(c: &mut Cluster) {
+    let _arbiter = start::<Witness>(c);
+    cut_heartbeats(c);
+    c.told(0, "peer-silent");
+    c.lab.node(0).must("hafailover maintenance on");
+    let since = Instant::now();
+    c.lab.node(0).must("systemctl stop hafailover");
+    println!("  stopped in a maintenance: after {:?}", since.elapsed());
+    let journal = c.lab.node(0).journal();
+    let released = journal.iter().find(|l| l.starts_with("group-released ")).expect("told");
+    assert!(released.contains("the maintenance has not reached n2"), "{released}");
+    c.runs_on(1);
+    assert_eq!(c.evidence(1), "n1=Expired");
+    no_overlap(c, "stopped in a maintenance");
 }
 
 /// Without a watchdog there is a moment in which it writes on: measured, not excused.

@@ -327,15 +327,7 @@ fn deaf_standby_that_may_not_start(c: &mut Cluster) {
 
 fn frozen_owner_gives_up_when_thawed(c: &mut Cluster) {
     c.start_all(TAKEOVER);
-    // As a paused machine: its kernel answers nobody either, or the address's probe would find it.
-    c.lab.net.block(0, Lan::Lan);
-    c.lab.node(0).freeze();
-    wait("n2 to take over", PATIENCE, || {
-        (c.lab.node(1).phase("files")? == "running").then_some(())
-    });
-    c.lab.net.unblock();
-    let thawed = clock::now().0;
-    c.lab.node(0).thaw();
+    let thawed = c.paused_owner();
     c.phase(0, "stopped");
     c.runs_on(1);
     c.gave_up(0, thawed);

@@ -179,39 +179,40 @@ fn wait(most: Duration, drift: u32) -> Duration {
 }
 
 fn back(table: &Table) -> Result<Back, Wrong> {
-    let missing = |what: &str| Err((table.kind.span(), what.to_string()));
     match table.kind.get_ref() {
-        Kind::Witness => match &table.witness {
-            Some(witness) => {
-                let settings = witness.get_ref().check().map_err(|what| (witness.span(), what))?;
-                Ok(Back::Witness(settings))
-            }
-            None => missing(
-                "kind = \"witness\": its address is missing: write [arbiter.witness] and \
-                 address = \"ADDRESS\" in it",
-            ),
-        },
-        Kind::Etcd => match &table.etcd {
-            Some(etcd) => {
-                let settings = etcd.get_ref().check().map_err(|what| (etcd.span(), what))?;
-                Ok(Back::Etcd(settings))
-            }
-            None => missing(
-                "kind = \"etcd\": its members are missing: write [arbiter.etcd] and \
-                 endpoints = [\"https://HOST:2379\", ...] in it",
-            ),
-        },
-        Kind::Sanlock => match &table.sanlock {
-            Some(sanlock) => {
-                let settings = sanlock.get_ref().check().map_err(|what| (sanlock.span(), what))?;
-                Ok(Back::Sanlock(settings))
-            }
-            None => missing(
-                "kind = \"sanlock\": its disk is missing: write [arbiter.sanlock] and \
-                 device = \"/dev/disk/by-partlabel/...\" in it",
-            ),
-        },
+        Kind::Witness => part(
+            table,
+            &table.witness,
+            |witness| witness.check().map(Back::Witness),
+            "kind = \"witness\": its address is missing: write [arbiter.witness] and address = \
+             \"ADDRESS\" in it",
+        ),
+        Kind::Etcd => part(
+            table,
+            &table.etcd,
+            |etcd| etcd.check().map(Back::Etcd),
+            "kind = \"etcd\": its members are missing: write [arbiter.etcd] and endpoints = \
+             [\"https://HOST:2379\", ...] in it",
+        ),
+        Kind::Sanlock => part(
+            table,
+            &table.sanlock,
+            |sanlock| sanlock.check().map(Back::Sanlock),
+            "kind = \"sanlock\": its disk is missing: write [arbiter.sanlock] and device = \
+             \"/dev/disk/by-partlabel/...\" in it",
+        ),
     }
+}
+
+/// The kind's own table, which must be there.
+fn part<T>(
+    table: &Table,
+    own: &Option<Spanned<T>>,
+    check: impl Fn(&T) -> Result<Back, String>,
+    missing: &str,
+) -> Result<Back, Wrong> {
+    let own = own.as_ref().ok_or_else(|| (table.kind.span(), missing.to_string()))?;
+    check(own.get_ref()).map_err(|what| (own.span(), what))
 }
 
 impl Settings {
