@@ -13,7 +13,7 @@ flags="$flags -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1"
 RUSTFLAGS="$flags" cargo build --release --quiet --target "$host"
 fuzz=target/$host/release/hafailover-fuzz
 kept=../tests/fuzz/corpus
-[ $# -gt 0 ] || set -- frame body window line slot target config keys control witness
+[ $# -gt 0 ] || set -- frame body window line slot table target config keys control witness
 for name; do
     mkdir -p "corpus/$name" "artifacts/$name" "$kept/$name"
     echo "== $name"

@@ -72,7 +72,7 @@ impl Header {
         block.extend_from_slice(&self.id);
         whose::put(&mut block, &self.cluster, &self.nodes);
         block.resize(BLOCK, 0);
-        stamp(&mut block, HEADER_CRC);
+        stamp_header(&mut block);
         block
     }
 
@@ -141,6 +141,16 @@ pub enum Cell {
     Lease(Lease),
 }
 
+/// Makes the checksum of a header right.
+pub fn stamp_header(block: &mut [u8]) {
+    stamp(block, HEADER_CRC);
+}
+
+/// Makes the checksum of a lease right, which is of its sector.
+pub fn stamp_lease(block: &mut [u8]) {
+    stamp(&mut block[..SECTOR], BLOCK_CRC);
+}
+
 impl Lease {
     pub fn to_block(&self, id: &[u8; 16], node: usize, group: &GroupName) -> Vec<u8> {
         let mut block = BLOCK_MAGIC.to_vec();
@@ -155,9 +165,8 @@ impl Lease {
         block.extend_from_slice(&self.nonce.to_be_bytes());
         block.extend_from_slice(&self.term.to_be_bytes());
         block.extend_from_slice(name);
-        block.resize(SECTOR, 0);
-        stamp(&mut block, BLOCK_CRC);
         block.resize(BLOCK, 0);
+        stamp_lease(&mut block);
         block
     }
 }
@@ -263,7 +272,7 @@ mod tests {
         let mut later = header.to_block();
         later[9] = 2;
         assert_eq!(Header::read(&later), Err(NoHeader::Damaged));
-        stamp(&mut later, HEADER_CRC);
+        stamp_header(&mut later);
         assert_eq!(Header::read(&later), Err(NoHeader::OtherVersion(2)));
         assert_eq!(header.refuses("office", &nodes), None);
         assert!(header.refuses("home", &nodes).expect("refused").contains("office, not home"));

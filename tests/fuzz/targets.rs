@@ -5,14 +5,16 @@ use hafailover::config::settings::Settings;
 use hafailover::config::target::{Target as Group, settle};
 use hafailover::config::unit::UnitText;
 use hafailover::core::grant::{Grants, Verdict};
-use hafailover::core::name::{BootId, GroupName, LinkId, NodeId, Session};
+use hafailover::core::name::{BootId, Epoch, GroupName, LinkId, NodeId, Session};
 use hafailover::core::record::Record;
 use hafailover::core::time::{Duration, Instant};
-use hafailover::core::{Action, Boot, Core, Event, LeaseVerb};
+use hafailover::core::{Action, Boot, Core, Event, LeaseAnswer, LeaseVerb};
+use hafailover::io::arbiter::sanlock::course::{Ask, Course, Look, Step};
 use hafailover::wire::control::Request;
 use hafailover::wire::disk::{self, BLOCK, Header, Seen, Slot};
 use hafailover::wire::keys::Keys;
 use hafailover::wire::line::{Deframer, LINE_MAX, encode_line};
+use hafailover::wire::table::{self, Cell, Stand};
 use hafailover::wire::witness::{Answered, Asked, DATAGRAM_MAX, Way, is_sound, open, seal};
 use hafailover::wire::{Codec, FRAME_MAX, Refusal};
 use std::collections::{BTreeSet, VecDeque};
@@ -22,12 +24,13 @@ use std::sync::LazyLock;
 /// Takes any bytes.
 pub type Target = fn(&[u8]);
 
-pub const TARGETS: [(&str, Target); 10] = [
+pub const TARGETS: [(&str, Target); 11] = [
     ("frame", frame),
     ("body", body),
     ("window", window),
     ("line", line),
     ("slot", slot),
+    ("table", table),
     ("target", target),
     ("config", config),
     ("keys", keys),
@@ -212,6 +215,55 @@ fn slot(data: &[u8]) {
         let read = Slot::read(&block, &ID, 1).expect("whole").expect("written");
         let news = seen.look(&read, true);
         assert!(news == [b"next"] || (news.is_empty() && next.number < slot.number), "{news:?}");
+    }
+}
+
+/// A block of a table of leases: what is read comes back as it was, and another node claims the
+/// group only if it is nobody's, or has stood there for as long as it says.
+fn table(data: &[u8]) {
+    const ID: [u8; 16] = [7; 16];
+    const OWN: Epoch = Epoch { counter: 9, node: NodeId(0) };
+    let mut raw = data.to_vec();
+    raw.resize(table::BLOCK, 0);
+    for stamp in [|_: &mut [u8]| (), table::stamp_header, table::stamp_lease] {
+        let mut block = raw.clone();
+        stamp(&mut block);
+        if let Ok(header) = table::Header::read(&block) {
+            assert_eq!(table::Header::read(&header.to_block()).as_ref(), Ok(&header));
+        }
+        let (cell, group) = Cell::read(&block, &ID, 1);
+        let (mut over, mut passed, mut term) = (cell == Cell::Empty, cell == Cell::Empty, 0);
+        if let Cell::Lease(lease) = &cell {
+            let again = lease.to_block(&ID, 1, group.as_ref().expect("a lease is of a group"));
+            assert_eq!(Cell::read(&again, &ID, 1), (cell.clone(), group));
+            over = lease.stand == Stand::Over && lease.epoch < OWN;
+            term = lease.term.min(u64::MAX / 2);
+            passed = over || (lease.epoch < OWN && term == lease.term);
+        }
+        let ask = Ask {
+            verb: LeaseVerb::Acquire,
+            epoch: OWN,
+            me: 0,
+            nodes: vec!["n1".into(), "n2".into()],
+            term: Duration::from_secs(5),
+            nonce: 1,
+        };
+        let look = |at: u64| Look {
+            begun: Instant(at),
+            ended: Instant(at + 1),
+            cells: vec![Cell::Empty, cell.clone()],
+        };
+        let claims = |course: &mut Course, at| match course.looked(&look(at)) {
+            Step::Write(lease) => lease.stand == Stand::Claimed,
+            Step::Done(LeaseAnswer::Refused { .. }) => false,
+            step => panic!("{step:?} after {cell:?}"),
+        };
+        let mut first = Course::new(ask.clone(), Default::default());
+        assert_eq!(claims(&mut first, 1), over, "{cell:?}");
+        let later = 2 + term.max(5_000_000_000);
+        let memory = || first.memory.clone();
+        assert_eq!(claims(&mut Course::new(ask.clone(), memory()), later - 1), over, "{cell:?}");
+        assert_eq!(claims(&mut Course::new(ask, memory()), later), passed, "{cell:?}");
     }
 }
 

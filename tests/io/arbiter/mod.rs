@@ -303,6 +303,15 @@ pub fn unknown(answer: LeaseAnswer, why: &str) {
     }
 }
 
+/// As sanlock says it, or as its silence does: which comes first is a matter of when it looks.
+pub fn not_its_turn(answer: LeaseAnswer) {
+    match answer {
+        LeaseAnswer::Refused { why, top: None } | LeaseAnswer::Unknown(why)
+            if why.contains("died in it") => {}
+        other => panic!("it was another's turn: {other:?}"),
+    }
+}
+
 pub fn granted(answer: LeaseAnswer) {
     assert_eq!(answer, LeaseAnswer::Granted);
 }
