@@ -238,12 +238,8 @@ fn silent(
             "{name} is silent, and silence = \"hold\" does not take silence as proof"
         ));
     }
-    if world.policy.safety.quorum_lost == QuorumLost::Stop
-        && peer.fingerprint != world.policy.fingerprint
-    {
-        return barred(format!(
-            "{name} was last heard with other settings, and may not stop without a majority"
-        ));
+    if world.policy.safety.quorum_lost == QuorumLost::Stop && has_other_settings(world, id) {
+        return barred(other_settings(name));
     }
     if world.disarmed_at(id) {
         return barred(format!(
@@ -301,6 +297,15 @@ fn bound_left(
     }
 }
 
+/// From disk as well, for this daemon may not have heard it yet, and may have new settings itself.
+fn has_other_settings(world: &World, id: NodeId) -> bool {
+    world.record.settings.get(&id).is_some_and(|theirs| *theirs != world.policy.fingerprint)
+}
+
+fn other_settings(name: &str) -> String {
+    format!("{name} was last heard with other settings, and may not stop without a majority")
+}
+
 /// A peer that does not hear us, and does not hold the group: what it promises it cannot know.
 fn may_expire(world: &World, group: &GroupName, peer: &Peer) -> bool {
     let idle = peer.reports.get(group).is_some_and(|r| r.held == Held::No);
@@ -324,8 +329,9 @@ fn expired(
     if world.record.lasting.get(group).is_some_and(|who| who.contains(&id)) {
         return barred(lasting_words(world, group, id));
     }
-    if peer.session().is_some() && peer.fingerprint != world.policy.fingerprint {
-        return barred("it was last heard with other settings, perhaps without the arbiter");
+    if has_other_settings(world, id) {
+        let words = "was last heard with other settings, perhaps with another arbiter or none";
+        return barred(&format!("{name} {words}"));
     }
     let (Some(free), Some(times)) = (world.free_at(group), &world.policy.lease) else {
         return barred("no arbiter is configured");
@@ -388,6 +394,9 @@ fn unseen(
     }
     if let Some(words) = world.no_silence(id) {
         return barred(words);
+    }
+    if world.policy.safety.quorum_lost == QuorumLost::Stop && has_other_settings(world, id) {
+        return barred(other_settings(name));
     }
     if world.policy.safety.unseen == OnSilence::Hold {
         return barred(format!(

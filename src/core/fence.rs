@@ -5,7 +5,7 @@ use super::evidence::Evidence;
 use super::heartbeat::{GroupReport, Held, Phase};
 use super::name::{GroupName, NodeId};
 use super::ownership::{self, in_maintenance};
-use super::policy::{FencePolicy, OnSilence};
+use super::policy::{FenceKind, FencePolicy, OnSilence};
 use super::time::{Duration, Instant};
 use super::view::Presence;
 use super::world::World;
@@ -100,6 +100,12 @@ pub fn proves(world: &World, id: NodeId) -> bool {
     let peer = world.peer(id);
     let since = peer.sign() < Some(run.began) && peer.arrived() <= *said_off;
     since && !run.stale && !lied
+}
+
+/// A node that is cut from the storage alone lives, and votes.
+pub fn is_off(world: &World, id: NodeId) -> bool {
+    let power = world.policy.fences.nodes.get(&id).is_some_and(|f| f.kind == FenceKind::Power);
+    power && proves(world, id)
 }
 
 /// Why a fence that ended well proves nothing any more, for what then waits.

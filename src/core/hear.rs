@@ -40,6 +40,7 @@ impl Core {
         self.learn_wishes(beat);
         self.learn_epochs(beat);
         self.learn_lasting(beat.from);
+        self.store.record.settings.insert(beat.from, beat.fingerprint);
         self.count_vouchers(beat);
         self.touched.extend(news.changed);
         self.compare_texts(beat);

@@ -96,6 +96,18 @@ impl Lease {
         self.kept = Some((epoch, before.map_or(until, |before| before.max(until))));
     }
 
+    /// By new settings nothing that was granted, or will be to what was asked before, counts for
+    /// longer than a lease of theirs.
+    pub fn shorten(&mut self, now: Instant, lease: Duration) {
+        let Lease { granted, vouchers, kept, asked, .. } = self;
+        for (_, until) in granted.iter_mut().chain(kept).chain(vouchers.values_mut()) {
+            *until = (*until).min(now + lease);
+        }
+        if let Some(asked) = asked {
+            asked.lease = asked.lease.min(lease);
+        }
+    }
+
     /// A later one counts; one that was overtaken takes nothing back.
     pub fn vouch(&mut self, peer: NodeId, epoch: Epoch, until: Instant) {
         let entry = self.vouchers.entry(peer).or_insert((epoch, until));

@@ -49,8 +49,9 @@ impl Core {
         let lasts = group.seen.as_ref().and_then(|s| s.lasts);
         if let Some(times) = &self.policy.lease {
             // Without a note it was started by settings without an arbiter: the peers, who have
-            // them too, wait longer than one lease.
-            let until = lasts.unwrap_or(now + times.lease);
+            // them too, wait longer than one lease. They wait no longer either if these say less
+            // than those by which it was granted.
+            let until = lasts.map_or(now + times.lease, |until| until.min(now + times.lease));
             self.groups.get_mut(name).expect("looked at above").lease.keep(epoch, until);
         }
         let record = self.store.record.groups.entry(name.clone()).or_default();

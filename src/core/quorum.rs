@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 pub struct Quorum {
     /// This node, and every one that it hears and that hears it.
     pub votes: usize,
-    /// The configured nodes but those that a person here called down, or a fence made sure of.
+    /// The configured nodes but those that a person here called down, or a fence switched off.
     pub of: usize,
     /// So many are.
     pub down: usize,
@@ -59,7 +59,7 @@ impl World<'_> {
     pub fn quorum(&self) -> Option<Quorum> {
         let all = self.policy.nodes.len();
         let counts = all > 2 && self.policy.lease.is_none();
-        let off = |p: &NodeId| self.peer(*p).confirmed_down.is_some() || fence::proves(self, *p);
+        let off = |p: &NodeId| self.peer(*p).confirmed_down.is_some() || fence::is_off(self, *p);
         let down = self.others().filter(off).count();
         let votes = 1 + self.others().filter(|p| self.votes(*p)).count();
         counts.then_some(Quorum { votes, of: all - down, down })

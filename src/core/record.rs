@@ -30,6 +30,9 @@ pub struct Record {
     /// How long somebody may live on what this node vouched for, by the settings of then.
     #[serde(default)]
     pub waits: Duration,
+    /// By which settings each peer went when it was last heard, perhaps by an earlier daemon.
+    #[serde(default)]
+    pub settings: BTreeMap<NodeId, u64>,
 }
 
 impl Record {

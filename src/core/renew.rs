@@ -262,7 +262,9 @@ impl Core {
         let Some(epoch) = group.own else { return };
         let Some(until) = self.world(now).lasts(name, epoch) else { return };
         let lease = &mut self.group_mut(name).lease;
-        let step = |(e, told): (Epoch, Instant)| e == epoch && until < told + times.lease / 12;
+        let step = |(e, told): (Epoch, Instant)| {
+            e == epoch && told <= until && until < told + times.lease / 12
+        };
         if lease.told.is_some_and(step) {
             return;
         }
@@ -309,19 +311,19 @@ impl Core {
     }
 
     /// With new settings an arbiter may have come: what runs has one lease to get its first. What
-    /// others may live on by the settings before is waited for as long as both ask for.
+    /// others may live on by the settings before is waited for as long as both ask for; and they
+    /// wait for us no longer than the new ones say.
     pub(super) fn rearm_leases(&mut self, now: Instant, had: Option<LeaseTimes>) {
         let Some(times) = self.policy.lease.clone().filter(|new| had.as_ref() != Some(new)) else {
             return;
         };
         let before = self.store.record.waits;
         self.arbiter.waits = self.arbiter.waits.max(now + times.wait.max(before));
-        if had.is_some() {
-            return;
-        }
         for group in self.groups.values_mut() {
-            if let Some(epoch) = group.own {
-                group.lease.keep(epoch, now + times.lease);
+            match (&had, group.own) {
+                (Some(_), _) => group.lease.shorten(now, times.lease),
+                (None, Some(epoch)) => group.lease.keep(epoch, now + times.lease),
+                (None, None) => {}
             }
         }
     }

@@ -17,11 +17,13 @@ pub mod setup;
 mod watchdog;
 
 use crate::config::accepted;
+use crate::config::settings::Settings;
 use crate::config::target::Wrong;
 use crate::core::heartbeat::Held;
 use crate::core::name::BootId;
 use crate::core::say::{Saying, What};
 use crate::core::time::Instant;
+use crate::core::view::{NodeView, Presence};
 use crate::core::watchdog::Feed;
 use crate::core::{Boot, Core, Event, Terminate};
 use crate::io::journal::{self, Journal};
@@ -416,6 +418,22 @@ impl Daemon {
         self.parts.keeper.keep(self.setup.accepted.clone());
     }
 
+    /// Who does not hear that this node goes by another arbiter may be granted by the one before
+    /// what runs here.
+    fn all_hear_of_it(&self) -> Result<(), String> {
+        let nodes = self.core.view(clock::now()).nodes;
+        let hears = |node: &NodeView| matches!(node.presence, Presence::This | Presence::Alive);
+        match nodes.iter().find(|node| !hears(node)) {
+            None => Ok(()),
+            Some(node) => Err(format!(
+                "[arbiter] is another one, and {} is not heard or does not hear this node, where \
+                 groups run: the arbiter of before could give them to it. Mend the links to it \
+                 first, or stop the groups here",
+                node.name
+            )),
+        }
+    }
+
     fn adopt(&mut self, new: Setup) -> Result<String, String> {
         let (old, now) = (&self.setup.settings, &new.settings);
         if (&old.cluster, &old.nodes, &old.state, old.links.len())
@@ -424,6 +442,10 @@ impl Daemon {
             return Err("the cluster's name, its nodes, the number of links or the state file \
                         changed: systemctl restart hafailover (groups run on meanwhile)"
                 .into());
+        }
+        let back = |settings: &Settings| settings.arbiter.as_ref().map(|a| a.back.clone());
+        if self.owns && back(old) != back(now) {
+            self.all_hear_of_it()?;
         }
         if new.same(&self.setup) {
             self.setup = new;

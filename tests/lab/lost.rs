@@ -10,7 +10,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub const ALL: &[(&str, Story)] = &[
     ("lost_at_the_first_crash", lost_at_the_first_crash),
     ("lost_at_the_first_crash_with_busy_mount", lost_at_the_first_crash_with_busy_mount),
-    ("a_guard_that_dies_resets_its_machine", a_guard_that_dies_resets_its_machine),
+    ("a_guard_that_dies_resets_its_machine", |c| guard_ends(c, "kill -s KILL")),
+    ("a_guard_that_is_told_to_end_resets_its_machine", |c| guard_ends(c, "kill")),
 ];
 
 /// A deadtime that is longer than it takes until the guard is heard, on a busy machine as well.
@@ -85,12 +86,14 @@ fn lost_at_the_first_crash_with_busy_mount(c: &mut Cluster) {
 }
 
 /// What it was about to do within its bound, the other node counts on.
-fn a_guard_that_dies_resets_its_machine(c: &mut Cluster) {
+fn guard_ends(c: &mut Cluster, how: &str) {
     c.configure_with(GUARDED, TARGET, &slow_agent(30, 0));
     (0..2).for_each(|n| c.start(n));
     c.runs_on(0);
     lose(c);
-    c.lab.node(0).run("systemctl kill -s KILL hafailover-lost");
+    let stop = c.lab.node(0).run("systemctl stop hafailover-lost").text;
+    assert!(stop.contains("may be requested by dependency only"), "{stop}");
+    c.lab.node(0).run(&format!("systemctl {how} hafailover-lost"));
     wait("the forced reboot", PATIENCE, || (!c.lab.node(0).is_up()).then_some(()));
     assert_eq!(c.lab.node(1).told("group-claimed"), 0, "taken over while members ran");
     c.lab.kill(0);

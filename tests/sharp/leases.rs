@@ -78,7 +78,7 @@ pub const FAULTS: &[Fault] = &[
     fault(
         "has a new lease by restarting",
         "src/core/observe.rs",
-        "let until = «lasts.unwrap_or(now + times.lease)»;",
+        "let until = «lasts.map_or(now + times.lease, |until| until.min(now + times.lease))»;",
         "now + times.lease",
     ),
     fault(

@@ -2,11 +2,14 @@
 
 use super::Findings;
 use crate::config::settings::{Fence, FenceHow, Settings};
+use crate::config::target::Target;
 use crate::config::unit::UnitText;
-use crate::config::{self, load};
+use crate::config::{self, identity, load};
+use crate::core::policy::FenceKind;
+use crate::io::scsi::device;
 use std::path::{Path, PathBuf};
 
-pub fn look(root: &Path, settings: &Settings, findings: &mut Findings) {
+pub fn look(root: &Path, settings: &Settings, groups: &[Target], findings: &mut Findings) {
     if settings.fences.is_empty() {
         return;
     }
@@ -20,6 +23,16 @@ pub fn look(root: &Path, settings: &Settings, findings: &mut Findings) {
     for fence in settings.fences.iter().filter(|f| f.node != settings.me) {
         one(root, settings, fence, findings);
     }
+    if settings.fences.iter().any(|f| f.policy.kind == FenceKind::Storage) {
+        for group in groups.iter().filter(|group| !has_storage(root, group)) {
+            findings.warn(format!(
+                "{}: a fence with kind = \"storage\" stops nothing of it: it has no mount, and its \
+                 addresses and services run on until they hear of the new owner: it needs a fence \
+                 with kind = \"power\"",
+                group.name
+            ));
+        }
+    }
     let (timing, delay) = (&settings.timing, settings.fence_delay);
     if delay < timing.deadtime {
         findings.warn(format!(
@@ -29,6 +42,12 @@ pub fn look(root: &Path, settings: &Settings, findings: &mut Findings) {
             load::show(timing.deadtime)
         ));
     }
+}
+
+/// Something that the storage takes away from who is cut off from it.
+fn has_storage(root: &Path, group: &Target) -> bool {
+    let storage = |unit: &str| unit.ends_with(".mount") || device::of_unit(unit).is_some();
+    identity::members(root, group).iter().any(|(unit, _)| storage(unit))
 }
 
 fn one(root: &Path, settings: &Settings, fence: &Fence, findings: &mut Findings) {

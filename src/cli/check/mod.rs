@@ -127,7 +127,7 @@ fn look(root: &Path, host: &str, findings: &mut Findings) {
     }
     let names: Vec<GroupName> = found.targets.iter().map(|t| t.name.clone()).collect();
     links(root, &settings, &names, findings);
-    fence::look(root, &settings, findings);
+    fence::look(root, &settings, &found.targets, findings);
     let daemon = view.as_ref().map(|(_, daemon)| daemon);
     let real_time = host::look(root, daemon, findings);
     timing(&settings, real_time, findings);

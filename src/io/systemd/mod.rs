@@ -33,10 +33,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 const QUEUE: usize = 1024;
 /// A group at which we are at work is looked at so often.
 const AT_WORK: Duration = Duration::from_millis(500);
-/// Longest wait for the type of our own job: PID 1 may be busy with a reload. Half of the unit's
-/// TimeoutStopSec=.
-const OWN_JOB: Duration = Duration::from_secs(30);
-/// Pause before it is asked for again.
+/// Pause before PID 1, which may be busy with a reload, is asked for our own job again.
 const OWN_JOB_AGAIN: Duration = Duration::from_millis(100);
 /// How often the thread shows that it is not stuck; the watchdog waits for much longer.
 const PULSE: Duration = Duration::from_millis(500);
@@ -128,14 +125,15 @@ impl Systemd {
         self.ask(Ask::Announce { group });
     }
 
-    /// Why PID 1 ends us: the type of our own job. No answer in time: as a restart, which touches
-    /// nothing.
+    /// Why we are told to end: the type of our own job at PID 1. While PID 1 does not say it, it is
+    /// waited for: a stop that is taken for a restart would leave the groups without a daemon.
+    /// PID 1 ends what it stops when the time for that is over, and runs the guard.
     pub async fn own_job(&self) -> Terminate {
         let (sender, answer) = oneshot::channel();
         self.ask(Ask::OwnJob(sender));
-        match tokio::time::timeout(OWN_JOB, answer).await {
-            Ok(Ok(kind)) => kind,
-            _ => Terminate::Restart,
+        match answer.await {
+            Ok(kind) => kind,
+            Err(_) => std::future::pending().await,
         }
     }
 

@@ -13,9 +13,10 @@ use crate::wire::table::{BLOCK, Cell, HEADER, Header, NoHeader, SIZE, Stand};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// Leases of ours are looked at for as long as they last, and no longer than this.
-const LIVE_MAX: Duration = Duration::from_secs(60);
 const AGAIN: Duration = Duration::from_millis(100);
+
+/// A look that takes this long is told of.
+const TOLD: Duration = Duration::from_secs(5);
 
 /// Formats it; with `ours` also where leases of this cluster are that nobody renews.
 pub fn format(settings: &Settings, header: &Header, ours: bool) -> Result<(), String> {
@@ -69,7 +70,11 @@ fn not_used(path: &Path) -> Result<(), String> {
         Cell::Empty | Cell::Torn(_) | Cell::Lease(_) => None,
     };
     let longest = first.iter().flatten().filter_map(|(_, cell)| term(cell)).max();
-    let live = Duration::from_nanos(longest.unwrap_or_default()).min(LIVE_MAX);
+    let live = Duration::from_nanos(longest.unwrap_or_default());
+    if live >= TOLD {
+        // Where nothing is said for so long, people press Ctrl-C.
+        eprintln!("{}: looking for {live:?} whether a node uses it", path.display());
+    }
     let begun = clock::now();
     while clock::now().since(begun) < live {
         std::thread::park_timeout(AGAIN);
