@@ -181,6 +181,15 @@ const CASES: &[Case] = &[
     ),
     (
         |r| {
+            let fence = "[[fence]]\nnode = \"n2\"\nkind = \"storage\"\nagent = \"fence_nowhere\"\n";
+            r.file("etc/hafailover/hafailover.toml", &format!("{GOOD}{SILENCE}{fence}"));
+            r.write("files.target", "[Unit]\nRequires=smbd.service\n");
+        },
+        1,
+        &["files: a fence with kind = \"storage\" stops nothing of it"],
+    ),
+    (
+        |r| {
             let more = "[[link]]\ntype = \"udp\"\ninterface = \"eth1\"\nport = 695\n";
             r.file("etc/hafailover/hafailover.toml", &format!("{GOOD}{more}{SILENCE}"));
         },

@@ -17,6 +17,7 @@ pub const ALL: &[(&str, Story)] = &[
     ("witness_daemon_stopped", daemon_stopped::<Witness>),
     ("witness_frozen_and_thawed", frozen_and_thawed::<Witness>),
     ("witness_and_a_group_whose_files_are_gone", files_gone),
+    ("witness_another_one_while_cut", another_one_while_cut),
     ("witness_stopped_in_a_maintenance_not_heard", stopped_in_maintenance),
     ("etcd_lost_and_back", lost_and_back::<Etcds>),
     ("etcd_one_member_lost", one_member_lost),
@@ -202,6 +203,21 @@ fn files_gone(c: &mut Cluster) {
     assert_eq!(before, c.lab.node(0).must(MEMBERS), "a member was touched");
     assert_eq!(c.lab.node(1).told("group-claimed"), 0);
     c.one_owner();
+}
+
+/// The witness of before could give to n2 what runs here, so n1 keeps to it.
+fn another_one_while_cut(c: &mut Cluster) {
+    let _arbiter = start::<Witness>(c);
+    cut_heartbeats(c);
+    c.told(0, "peer-silent");
+    let file = "/etc/hafailover/hafailover.toml";
+    c.lab.node(0).must(&format!("sed -i 's/^address = .*50\"/address = \"192.168.0.51\"/' {file}"));
+    let reload = c.lab.node(0).run("hafailover reload");
+    assert!(reload.code != 0 && reload.text.contains("n2 is not heard"), "{}", reload.text);
+    runs_for(c, LEASE * 2);
+    leased(c, 0);
+    assert_eq!(c.lab.node(1).told("group-started"), 0);
+    no_overlap(c, "another witness while cut");
 }
 
 /// n2 has not heard of the maintenance: nothing is left that it may start when the lease is over.
