@@ -2,7 +2,7 @@
 //! hung, and when the other node may start. The heartbeats have a cable and a line of their own.
 
 use crate::arbiters::{Arbiter, Etcds, Sanlock, Witness};
-use crate::cluster::{Cluster, PATIENCE, STOP_BUDGET};
+use crate::cluster::{AGENT, Cluster, PATIENCE, STOP_BUDGET, TARGET};
 use crate::harness::net::Lan;
 use crate::harness::wait;
 use crate::restarts::MEMBERS;
@@ -34,6 +34,9 @@ pub const ALL: &[(&str, Story)] = &[
     ("sanlock_frozen_and_thawed", frozen_and_thawed::<Sanlock>),
     ("sanlock_restarts_and_poweroff", restarts_and_poweroff),
 ];
+
+/// On three nodes.
+pub const OF_THREE: &[(&str, Story)] = &[("etcd_and_the_last_of_three", the_last_of_three)];
 
 /// Twice STOP_BUDGET, the shortest that a group with that may have.
 pub const LEASE: Duration = Duration::from_secs(6);
@@ -235,6 +238,36 @@ fn stopped_in_maintenance(c: &mut Cluster) {
     c.runs_on(1);
     assert_eq!(c.evidence(1), "n1=Expired");
     no_overlap(c, "stopped in a maintenance");
+}
+
+/// No majority of the nodes is needed: the owner goes on without the two others for as long as etcd
+/// answers it, and the last node takes the group alone.
+fn the_last_of_three(c: &mut Cluster) {
+    let target = TARGET.replace("Nodes=n1 n2", "Nodes=n1 n2 n3");
+    let more = format!("[arbiter]\nlease = \"6s\"\n{}", Etcds::SETTINGS);
+    c.configure_with(&more, &target, AGENT);
+    let _arbiter = Etcds::begin(c);
+    (0..3).for_each(|n| c.start(n));
+    c.runs_on(0);
+    leased(c, 0);
+    c.all_well();
+    (1..3).for_each(|n| c.lab.net.part(0, n));
+    c.told(1, "peer-silent");
+    explains(c, 1, "n1 has it by epoch");
+    runs_for(c, LEASE * 2);
+    assert_eq!(c.lab.node(1).told("group-started") + c.lab.node(2).told("group-started"), 0);
+    Etcds::cut(c, 0);
+    c.phase(0, "stopped");
+    c.runs_on(1);
+    let evidence = c.evidence(1);
+    assert!(evidence.contains("n1=Expired") && evidence.contains("n3=Promise"), "{evidence}");
+    let since = Instant::now();
+    c.lab.kill(1);
+    c.runs_on(2);
+    println!("  the last of three has it {:?} after the second one's death", since.elapsed());
+    let evidence = c.evidence(2);
+    assert!(evidence.contains("n1=Expired") && evidence.contains("n2=Expired"), "{evidence}");
+    no_overlap(c, "two of three lost, one after the other");
 }
 
 /// Without a watchdog there is a moment in which it writes on: measured, not excused.

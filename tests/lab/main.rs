@@ -220,7 +220,7 @@ fn all() -> Vec<Told> {
         recipes::ALL,
     ];
     let two = of_two.into_iter().flatten().map(|story| (2, story));
-    let three = [paths::OF_THREE, quorum::OF_THREE].into_iter().flatten();
+    let three = [paths::OF_THREE, quorum::OF_THREE, leases::OF_THREE].into_iter().flatten();
     let every = two.chain(three.map(|story| (3, story)));
     let told = |(nodes, (name, story)): (usize, &(&str, stories::Story))| Told {
         name: name.to_string(),
