@@ -17,6 +17,7 @@ pub const ALL: &[(&str, Story)] = &[
     ("witness_daemon_stopped", daemon_stopped::<Witness>),
     ("witness_frozen_and_thawed", frozen_and_thawed::<Witness>),
     ("witness_and_a_group_whose_files_are_gone", files_gone),
+    ("witness_and_a_stop_that_outlives_its_lease", stop_outlives_the_lease),
     ("witness_another_one_while_cut", another_one_while_cut),
     ("witness_stopped_in_a_maintenance_not_heard", stopped_in_maintenance),
     ("etcd_lost_and_back", lost_and_back::<Etcds>),
@@ -206,6 +207,23 @@ fn files_gone(c: &mut Cluster) {
     assert_eq!(before, c.lab.node(0).must(MEMBERS), "a member was touched");
     assert_eq!(c.lab.node(1).told("group-claimed"), 0);
     c.one_owner();
+}
+
+/// What cannot be unmounted in time ends with its machine, before n2 may have it.
+fn stop_outlives_the_lease(c: &mut Cluster) {
+    let _arbiter = start::<Witness>(c);
+    let mut holder = c.lab.node(0).command("exec sleep 1000 < /srv/data").spawn().expect("started");
+    let since = Instant::now();
+    cut_heartbeats(c);
+    Witness::cut(c, 0);
+    wait("the reset", PATIENCE, || (!c.lab.node(0).is_up()).then_some(()));
+    println!("  a stop that outlives its lease: reset after {:?}", since.elapsed());
+    assert!(since.elapsed() < LEASE + Duration::from_secs(2), "others may start after {WAIT:?}");
+    assert_eq!(c.lab.node(1).told("group-started"), 0);
+    c.lab.kill(0);
+    let _ = holder.wait();
+    taken_over(c, since, "a stop that outlives its lease");
+    no_overlap(c, "a stop that outlives its lease");
 }
 
 /// The witness of before could give to n2 what runs here, so n1 keeps to it.
