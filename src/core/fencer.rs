@@ -51,7 +51,12 @@ impl Core {
                     self.run_fence(now, id, false);
                 }
             }
-            State::Ordered => self.fence_mut(id).state = State::Rest,
+            State::Ordered => {
+                // Not begun is no attempt.
+                self.fence_mut(id).state = State::Rest;
+                let record = self.store.record.fences.entry(id).or_default();
+                record.tries = record.tries.saturating_sub(1);
+            }
             State::Running(run) if !run.person && !run.ended => {
                 if self.peers[&id].sign() > Some(run.began) {
                     self.fence_mut(id).state = State::Running(Run { ended: true, ..run });
