@@ -27,6 +27,26 @@ pub fn load(path: &Path, hostname: &str) -> Result<Settings, ConfigError> {
     parse(&text(path)?, &path.display().to_string(), hostname)
 }
 
+/// What is wrong with this list of nodes where groups run by the list of `before`: the first node
+/// that is in both, and in another place.
+pub fn displaced(text: &str, name: &str, before: &[Node]) -> Option<ConfigError> {
+    let source = Source { text, name };
+    let file: File = source.read().ok()?;
+    file.nodes.iter().enumerate().find_map(|(n, node)| {
+        let (name, span) = (node.name.get_ref(), node.name.span());
+        let was = before.iter().position(|b| b.name == *name).filter(|was| *was != n)?;
+        let what = format!(
+            "{name} was [[node]] {} and is {} now, and this node holds groups by the old places: \
+             keep the places of the nodes that stay (a new one at the end, or where one was \
+             removed), or first give the groups away (hafailover standby), then systemctl restart \
+             hafailover and hafailover online",
+            was + 1,
+            n + 1
+        );
+        Some(source.at(span, &what))
+    })
+}
+
 /// What stands in it.
 pub fn text(path: &Path) -> Result<String, ConfigError> {
     std::fs::read_to_string(path).map_err(|e| {

@@ -30,6 +30,7 @@ mod observe;
 mod outcome;
 mod ownership;
 mod peer;
+mod places;
 pub mod policy;
 #[cfg(test)]
 mod props;
@@ -173,6 +174,8 @@ impl Core {
     pub fn new(now: Instant, boot: Boot, policy: Policy) -> (Core, Vec<Action>) {
         let amnesiac = boot.record.is_none();
         let record = boot.record.unwrap_or_default();
+        let written_for = record.nodes.clone();
+        let record = record.listed(&policy.nodes, policy.me);
         let others = (0..policy.nodes.len()).map(|n| NodeId(n as u8)).filter(|n| *n != policy.me);
         let link = |_: &String| Link { usable: false, why: "not yet open".into(), seq: 0 };
         let groups = policy.groups.iter().map(|(n, p)| (n.clone(), Group::new(p.clone())));
@@ -194,7 +197,8 @@ impl Core {
             minority: Minority::default(),
             reset: None,
             store: Store {
-                durable: record.clone(),
+                // Another list is written down at once.
+                durable: Record { nodes: written_for, ..record.clone() },
                 record,
                 writing: None,
                 asked: None,
@@ -215,7 +219,6 @@ impl Core {
             out: Vec::new(),
             policy,
         };
-        core.store.record.wishes.standby.resize(core.policy.nodes.len(), Default::default());
         core.set_fences();
         core.say(Saying::new(What::DaemonStarted, "started"));
         if amnesiac {

@@ -13,6 +13,9 @@ pub struct Record {
     pub serial: u64,
     /// The epochs are known (from peers, or `state create` said the cluster is new).
     pub known: bool,
+    /// The names of the nodes whose ids stand here; none: an earlier version did not tell.
+    #[serde(default)]
+    pub nodes: Vec<String>,
     pub wishes: NodeWishes,
     /// Peers towards which only one link was left when last seen.
     pub jeopardy: BTreeSet<NodeId>,

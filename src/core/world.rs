@@ -66,7 +66,9 @@ impl World<'_> {
         if id == self.me {
             return Presence::This;
         }
-        self.peer(id).presence(self.now, self.lived, &self.policy.timing)
+        // A node that there is none of was never heard.
+        let presence = |p: &Peer| p.presence(self.now, self.lived, &self.policy.timing);
+        self.peers.get(&id).map_or(Presence::Unseen, presence)
     }
 
     pub fn heard(&self, id: NodeId) -> bool {

@@ -31,12 +31,14 @@ pub type Read = (Setup, Vec<Wrong>);
 /// At a start. A daemon that holds groups would be lost if it ended: it goes by what was last
 /// accepted.
 pub fn read(config: &Path) -> Result<Read, String> {
-    let held = |g: &GroupName| token::read(g).or(token::read_closed(g)).is_some();
-    let holds = token::list().iter().any(held);
-    match holds.then(|| Accepted::load(Path::new(accepted::FILE))).flatten() {
+    match holds().then(|| Accepted::load(Path::new(accepted::FILE))).flatten() {
         Some(last) => held_before(config, &last),
         None => first(config),
     }
+}
+
+fn holds() -> bool {
+    token::list().iter().any(token::held)
 }
 
 /// All errors together, so that one look mends them all.
@@ -58,7 +60,8 @@ fn first(config: &Path) -> Result<Read, String> {
 
 /// Without a key it may use it cannot speak, and would be taken for dead: then it is lost.
 fn held_before(config: &Path, last: &Accepted) -> Result<Read, String> {
-    let (source, mut wrong) = match Source::read(config).and_then(Source::chosen) {
+    let new = Source::read(config).and_then(|source| source.placed(config, last));
+    let (source, mut wrong) = match new.and_then(Source::chosen) {
         Ok(source) => (source, Vec::new()),
         Err(error) => (Source::of(last)?, vec![Wrong::of_all(error)]),
     };
@@ -70,7 +73,7 @@ fn held_before(config: &Path, last: &Accepted) -> Result<Read, String> {
 /// At a reload. Settings or keys that are wrong change nothing at all; a group that is wrong stays
 /// as it was.
 pub fn again(config: &Path, last: &Accepted) -> Result<Read, String> {
-    let source = Source::read(config)?.chosen()?;
+    let source = Source::read(config)?.placed(config, last)?.chosen()?;
     let keys = config::keys::load(&source.settings.keys)?;
     Ok(source.whole(keys, last, Vec::new()))
 }
@@ -91,6 +94,16 @@ impl Source {
         let (text, host) = (load::text(config).map_err(|e| e.to_string())?, hostname());
         let settings = load::parse(&text, &config.display().to_string(), &host);
         Ok(Source { settings: settings.map_err(|e| e.to_string())?, host, text })
+    }
+
+    /// What a group is held by, here and at an arbiter, goes by the places of the nodes.
+    fn placed(self, config: &Path, last: &Accepted) -> Result<Source, String> {
+        let before = last.settings().ok().filter(|_| holds());
+        let name = config.display().to_string();
+        match before.and_then(|before| load::displaced(&self.text, &name, &before.nodes)) {
+            Some(error) => Err(error.to_string()),
+            None => Ok(self),
+        }
     }
 
     /// A lost choice must not become the default under a group that runs, and a lease too short for

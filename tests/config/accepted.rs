@@ -2,7 +2,7 @@
 
 use super::{GOOD, Root, TARGET};
 use hafailover::config::accepted::{Accepted, FILE};
-use hafailover::config::{generator, target};
+use hafailover::config::{generator, load, target};
 use std::fs::{Permissions, set_permissions};
 use std::os::unix::fs::PermissionsExt;
 
@@ -66,6 +66,32 @@ fn a_wrong_group_that_was_never_accepted_has_its_gates() {
     assert_eq!(generator::generate(root.path(), out.path()).len(), 1);
     let gate = out.path().join("more.service.d").join(generator::DROPIN);
     assert!(gate.exists());
+}
+
+/// Goal: a list of nodes that would make a running group another node's is told, with its line.
+#[test]
+fn nodes_that_stay_keep_their_places() {
+    let list = |names: &str| {
+        let nodes = names.chars().map(|n| format!("[[node]]\nname = \"{n}\"\n"));
+        let rest = "[cluster]\nname = \"c\"\n[[link]]\ntype = \"udp\"\ninterface = \"eth1\"\n";
+        rest.to_string() + &nodes.collect::<String>()
+    };
+    let lines = list("").lines().count();
+    let before = load::parse(&list("abc"), "h", "b").expect("good").nodes;
+    for good in ["abc", "ab", "abcd", "abd", "dbc", "dbe"] {
+        assert_eq!(load::displaced(&list(good), "h", &before), None, "{good}");
+    }
+    for (bad, at, word) in [
+        ("bc", 1, "b was [[node]] 2 and is 1 now"),
+        ("ac", 2, "c was [[node]] 3 and is 2 now"),
+        ("acb", 2, "c was [[node]] 3 and is 2 now"),
+        ("dabc", 2, "a was [[node]] 1 and is 2 now"),
+    ] {
+        let words = load::displaced(&list(bad), "h.toml", &before).expect(bad).to_string();
+        let place = format!("h.toml:{}:", lines + 2 * at);
+        assert!(words.starts_with(&place) && words.contains(word), "{bad}: {words}");
+        assert!(words.lines().next().is_some_and(|l| l.contains("hafailover standby")), "{words}");
+    }
 }
 
 /// Goal: nobody but root tells a daemon what it once accepted.

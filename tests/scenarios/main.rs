@@ -232,6 +232,7 @@ pub fn command(world: &mut World, words: &[&str]) {
         ["guard-ends", n] => world.guard_ends(world.node(n)),
         ["hang-disk", n] => world.at(n).disk_hangs = true,
         ["lose-disk", n] => world.at(n).disk = None,
+        ["remove", n] => remove(world, world.id(n)),
         ["freeze", n] => world.at(n).frozen = true,
         ["thaw", n] => world.thaw(world.node(n)),
         ["cut", link, from, to] => cut(world, link, from, to, true),
@@ -359,6 +360,14 @@ fn reload(world: &mut World, what: &str, n: &str, g: &str) {
         _ => {}
     }
     world.later(n, Duration::ZERO, Event::Reconfigured { policy: Box::new(policy) });
+}
+
+/// The [[node]] of the last one goes from every file: a daemon that starts goes by that.
+fn remove(world: &mut World, id: NodeId) {
+    for policy in &mut world.policies {
+        policy.nodes.truncate(usize::from(id.0));
+        policy.groups.values_mut().for_each(|group| group.nodes.retain(|n| *n < id));
+    }
 }
 
 fn slow(world: &mut World, link: &str, time: &str) {
