@@ -61,6 +61,7 @@ fn first(config: &Path) -> Result<Read, String> {
 /// Without a key it may use it cannot speak, and would be taken for dead: then it is lost.
 fn held_before(config: &Path, last: &Accepted) -> Result<Read, String> {
     let new = Source::read(config).and_then(|source| source.placed(config, last));
+    let new = new.and_then(|source| source.granted_before(config, last));
     let (source, mut wrong) = match new.and_then(Source::chosen) {
         Ok(source) => (source, Vec::new()),
         Err(error) => (Source::of(last)?, vec![Wrong::of_all(error)]),
@@ -102,6 +103,21 @@ impl Source {
         let name = config.display().to_string();
         match before.and_then(|before| load::displaced(&self.text, &name, &before.nodes)) {
             Some(error) => Err(error.to_string()),
+            None => Ok(self),
+        }
+    }
+
+    /// A daemon that has heard nobody yet does not know who would still ask the arbiter that granted
+    /// what is held here.
+    fn granted_before(self, config: &Path, last: &Accepted) -> Result<Source, String> {
+        let back = |settings: &Settings| settings.arbiter.as_ref().map(|a| a.back.clone());
+        match last.settings().ok().filter(|before| back(before) != back(&self.settings)) {
+            Some(_) => Err(format!(
+                "{}: [arbiter] is another one, and this node holds groups: once every node hears \
+                 this one, systemctl reload hafailover takes it, and a restart does not; or stop \
+                 the groups here first",
+                config.display()
+            )),
             None => Ok(self),
         }
     }

@@ -235,6 +235,9 @@ fn another_one_while_cut(c: &mut Cluster) {
     c.lab.node(0).must(&format!("sed -i 's/^address = .*50\"/address = \"192.168.0.51\"/' {file}"));
     let reload = c.lab.node(0).run("hafailover reload");
     assert!(reload.code != 0 && reload.text.contains("n2 is not heard"), "{}", reload.text);
+    c.lab.node(0).must("systemctl restart hafailover");
+    c.told_times(0, "group-adopted", 1);
+    c.told(0, "settings-wrong");
     runs_for(c, LEASE * 2);
     leased(c, 0);
     assert_eq!(c.lab.node(1).told("group-started"), 0);
