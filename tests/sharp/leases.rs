@@ -70,6 +70,24 @@ pub const FAULTS: &[Fault] = &[
         "true",
     ),
     fault(
+        "lets others in after one time of the watchdog, not two",
+        "tests/sim/engine/options.rs",
+        "watchdog.map_or(ms(HANG) + ms(2700), |w| ms(w) * «2»);",
+        "1",
+    ),
+    fault(
+        "arms the watchdog when the start has ended",
+        "src/core/watchdog.rs",
+        "let epoch = «group.own»?;",
+        "group.own.filter(|_| group.phase() != Phase::Starting)",
+    ),
+    fault(
+        "a witness takes any release for one of this epoch",
+        "src/core/grant.rs",
+        "&& «(grant.epoch, &grant.holder) == (ask.epoch, &ask.node)»\n        {",
+        "true",
+    ),
+    fault(
         "stops the watchdog before it knows what it owns",
         "src/core/watchdog.rs",
         "_ if «self.groups.iter().any(unread)» =>",

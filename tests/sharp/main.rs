@@ -16,7 +16,7 @@ fn main() {
     let home = crate_of::prepare("sharp", |path, text| {
         let mut text = text;
         for (n, fault) in all.iter().enumerate().filter(|(_, f)| path == f.file) {
-            text = put_in(&text, n + 1, fault.good, fault.bad);
+            text = put_in(&text, n + 1, fault);
             used[n] += 1;
         }
         text
@@ -32,15 +32,17 @@ fn main() {
 }
 
 /// `good` is a piece of the source as it stands, with the part that goes wrong between « and ».
-fn put_in(text: &str, number: usize, good: &str, bad: &str) -> String {
-    let (before, rest) = good.split_once('«').expect("a mark");
+fn put_in(text: &str, number: usize, fault: &Fault) -> String {
+    let (bad, (before, rest)) = (fault.bad, fault.good.split_once('«').expect("a mark"));
     let (right, after) = rest.split_once('»').expect("two marks");
     let whole = format!("{before}{right}{after}");
     let found = text.matches(&whole).count();
     assert_eq!(found, 1, "fault {number}: found {found} times, not once: {whole}");
+    let home = if fault.file.starts_with("src/") { "crate" } else { "hafailover" };
+    let is = format!("{home}::sharp::is({number})");
     let either = match right.ends_with(';') {
-        true => format!("if crate::sharp::is({number}) {{ {bad} }} else {{ {right} }}"),
-        false => format!("(if crate::sharp::is({number}) {{ {bad} }} else {{ {right} }})"),
+        true => format!("if {is} {{ {bad} }} else {{ {right} }}"),
+        false => format!("(if {is} {{ {bad} }} else {{ {right} }})"),
     };
     text.replacen(&whole, &format!("{before}{either}{after}"), 1)
 }

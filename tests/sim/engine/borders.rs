@@ -182,7 +182,7 @@ impl World {
         self.later(lasts, Next::Carrier { node: n, boot, group: g });
     }
 
-    fn freeze(&mut self, n: usize, lasts: u64, row: &'static str) {
+    pub fn freeze(&mut self, n: usize, lasts: u64, row: &'static str) {
         let (t, node) = (self.t, &mut self.nodes[n]);
         if !node.on {
             return node.clock.go_on(t);
@@ -241,6 +241,17 @@ impl World {
         self.rules.machine_off(n);
         self.note(n, "power off");
         self.later(off, Next::Power { node: n });
+    }
+
+    /// From every other node, and from the arbiter.
+    pub fn cut_off(&mut self, n: usize, until: u64) {
+        for link in 0..self.options.links.len() {
+            for m in (0..self.nodes.len()).filter(|m| *m != n) {
+                self.net.cut((link, n, m), until);
+                self.net.cut((link, m, n), until);
+            }
+        }
+        self.cut_arbiter(n, until);
     }
 
     fn cut(&mut self, n: usize, fault: Fault) {

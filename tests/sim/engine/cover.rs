@@ -74,6 +74,7 @@ pub const ROWS: &[&str] = &[
     "watchdog reset a frozen machine",
     "watchdog reset a machine that went on",
     "watchdog fed by an old look",
+    "freeze at the feeder's last look",
     "jeopardy",
     "one link dead, then the power",
     "amnesia",

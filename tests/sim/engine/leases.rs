@@ -153,6 +153,9 @@ impl World {
     /// Something happens to it, or to the way of a node to it.
     pub fn strike_arbiter(&mut self, n: usize) {
         let Some(times) = self.options.policy(n).lease else { return };
+        if self.nodes[n].dog.is_some() && self.rng.chance(300) {
+            return self.doom(n);
+        }
         let lease = times.lease.as_nanos() as u64;
         let lasts = self.t + self.rng.range(lease / 4, lease * 3);
         match self.rng.below(7) {
@@ -210,9 +213,13 @@ impl World {
     /// All that a node has: its links, and the arbiter.
     pub fn cut_from_arbiter(&mut self, n: usize, until: u64) {
         if self.options.leases.is_some() && self.rng.chance(600) {
-            self.arbiter.cut_until[n] = self.arbiter.cut_until[n].max(until);
+            self.cut_arbiter(n, until);
             self.cover.hit("cut from peers and arbiter");
         }
+    }
+
+    pub fn cut_arbiter(&mut self, n: usize, until: u64) {
+        self.arbiter.cut_until[n] = self.arbiter.cut_until[n].max(until);
     }
 
     /// systemd's watchdog ends a daemon that hangs, and starts the next.

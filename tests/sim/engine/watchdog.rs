@@ -17,6 +17,14 @@ pub struct Dog {
     starved: bool,
     /// The machine stood still between the feeder's look and its act.
     looked: bool,
+    /// See [`World::doom`].
+    doomed: bool,
+}
+
+impl Dog {
+    fn new(until: Instant, fed: u64) -> Dog {
+        Dog { until, fed, starved: false, looked: false, doomed: false }
+    }
 }
 
 impl World {
@@ -44,7 +52,7 @@ impl World {
                 }
                 None => {
                     let fed = self.t;
-                    self.nodes[n].dog = Some(Dog { until, fed, starved: false, looked: false });
+                    self.nodes[n].dog = Some(Dog::new(until, fed));
                     self.later(timeout, Next::Bite { node: n, fed });
                     let boot = self.nodes[n].boots;
                     self.later(timeout / 5, Next::Feed { node: n, boot });
@@ -86,7 +94,7 @@ impl World {
     pub fn freeze_feeder(&mut self, n: usize) {
         let (now, worst) = (self.nodes[n].now(self.t), self.rng.chance(500));
         if let Some(dog) = &mut self.nodes[n].dog {
-            dog.looked = worst && now < dog.until;
+            dog.looked = (worst || dog.doomed) && now < dog.until;
         }
     }
 
@@ -106,6 +114,38 @@ impl World {
             self.cover.hit("watchdog fed by an old look");
         }
         self.later(timeout / 5, Next::Feed { node: n, boot });
+        self.end_badly(n, timeout);
+    }
+
+    /// What is owned there is renewed no more, and what comes is the worst end of it.
+    pub fn doom(&mut self, n: usize) {
+        let (Some(dog), Some(leases)) = (&mut self.nodes[n].dog, &self.options.leases) else {
+            return;
+        };
+        dog.doomed = true;
+        let until = self.t + 2 * leases.times.wait.as_nanos() as u64;
+        self.note(n, "FAULT cut from all, and its watchdog will be fed too late");
+        self.cut_off(n, until);
+    }
+
+    /// The daemon dies before it begins to stop; the machine stands still between the feeder's
+    /// last look and its act, for nearly as long as the device allows.
+    fn end_badly(&mut self, n: usize, timeout: u64) {
+        let Some(dog) = self.nodes[n].dog.as_ref().filter(|dog| dog.doomed) else { return };
+        let left = dog.until.0.saturating_sub(self.nodes[n].now(self.t).0);
+        let groups = self.options.groups.iter();
+        let stop = groups.map(|g| g.policy.stop_budget.as_nanos() as u64).max().unwrap_or_default();
+        if left == 0 || self.quiet {
+            return;
+        }
+        if left < timeout / 5 {
+            let lasts = self.rng.range(timeout * 7 / 10, timeout * 99 / 100);
+            self.freeze(n, lasts, "freeze at the feeder's last look");
+        } else if left < stop + timeout / 4 && self.nodes[n].daemon.is_some() {
+            self.end_daemon(n);
+            let boot = self.nodes[n].boots;
+            self.later(left + 3 * timeout, Next::Daemon { node: n, boot });
+        }
     }
 
     /// Its time is over, if it was not fed since then.
