@@ -44,6 +44,7 @@ fn at_item(state: &State, what: &What, n: usize, has: &impl Fn(u32) -> bool, to:
     match what {
         What::JobEnds { work, .. } if work.stop && has(kind::STUCK) => to.push(Fault::Stuck),
         What::Persisted { .. } if has(kind::DISK) => to.push(Fault::DiskFails),
+        What::Question { .. } if has(kind::LATE) => to.push(Fault::LateAnswer),
         What::Question { .. } if has(kind::ARBITER) => {
             to.extend([Fault::Unasked, Fault::Unanswered]);
         }

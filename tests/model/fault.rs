@@ -2,6 +2,7 @@
 //! itself. Each costs one of the run's faults.
 
 use crate::canon::mix;
+use crate::lease::Answer;
 use crate::step::{End, Step};
 use crate::watch::pair;
 use crate::world::{MS, What, way};
@@ -70,6 +71,8 @@ pub enum Fault {
     /// The arbiter does not hear the question, or its answer is lost.
     Unasked,
     Unanswered,
+    /// Its answer comes as late as one may.
+    LateAnswer,
     /// It is gone, or this node does not reach it, for so long.
     ArbiterLost(Option<u64>),
     ArbiterCut(usize, Option<u64>),
@@ -97,6 +100,8 @@ pub mod kind {
     pub const ARBITER: u32 = 16384;
     /// Of what people ask for only this.
     pub const MAINTENANCE: u32 = 32768;
+    /// Of the arbiter only late answers.
+    pub const LATE: u32 = 65536;
 }
 
 impl Step<'_> {
@@ -114,7 +119,7 @@ impl Step<'_> {
             Fault::Lose | Fault::Late(_) | Fault::Copy(_) | Fault::SlowJob(_) => self.delay(fault),
             Fault::Cut(mask, lasts) => self.cut(*mask, *lasts),
             Fault::Mend => self.state.cut = 0,
-            Fault::Unasked | Fault::Unanswered => self.unheard(fault),
+            Fault::Unasked | Fault::Unanswered | Fault::LateAnswer => self.unheard(fault),
             Fault::ArbiterLost(lasts) => {
                 self.state.arbiter.lost = true;
                 self.arbiter_back(*lasts, 0);
@@ -242,13 +247,19 @@ impl Step<'_> {
         }
     }
 
-    /// The question that would arrive now does not, or is not answered.
+    /// The question that would arrive now does not, or is not answered, or late.
     fn unheard(&mut self, fault: &Fault) {
         let item = self.state.queue.remove(0);
         let What::Question { life, ticket, ask } = item.what else { return };
         self.state.now = self.state.now.max(item.at);
-        if *fault == Fault::Unanswered {
-            return self.arbiter_hears(item.node, life, ticket, &ask, false);
+        match fault {
+            Fault::Unanswered => {
+                return self.arbiter_hears(item.node, life, ticket, &ask, Answer::Never);
+            }
+            Fault::LateAnswer => {
+                return self.arbiter_hears(item.node, life, ticket, &ask, Answer::Late);
+            }
+            _ => {}
         }
         let sent = self.state.now - crate::world::WIRE;
         self.unanswered(item.node, life, ask.group.clone(), ticket, sent);

@@ -26,6 +26,14 @@ pub struct Arbiter {
     pub cut: u8,
 }
 
+/// When an answer reaches who asked.
+#[derive(Clone, Copy)]
+pub enum Answer {
+    Soon,
+    Late,
+    Never,
+}
+
 impl Arbiter {
     pub fn new(now: u64) -> Arbiter {
         let grants = Grants::new(Instant(now), Some(BTreeMap::new()), Duration::ZERO);
@@ -69,7 +77,7 @@ impl Step<'_> {
                 self.state.arbiter.cut &= !nodes;
             }
             What::Question { life, ticket, ask } => {
-                self.arbiter_hears(item.node, *life, *ticket, ask, true);
+                self.arbiter_hears(item.node, *life, *ticket, ask, Answer::Soon);
             }
             _ => return false,
         }
@@ -99,8 +107,8 @@ impl Step<'_> {
         self.state.push(at, n, What::Tell { life, event }, 61);
     }
 
-    /// A question arrives; `told`: and the answer does.
-    pub fn arbiter_hears(&mut self, n: usize, life: u16, ticket: u64, ask: &Ask, told: bool) {
+    /// A question arrives.
+    pub fn arbiter_hears(&mut self, n: usize, life: u16, ticket: u64, ask: &Ask, told: Answer) {
         let now = self.state.now;
         let verdict = self.state.arbiter.grants.ask(Instant(now), ask);
         self.note(n, || {
@@ -111,12 +119,15 @@ impl Step<'_> {
             Verdict::Refused { why, top } => LeaseAnswer::Refused { why, top },
         };
         let group = ask.group.clone();
-        if !told {
-            return self.unanswered(n, life, group, ticket, now - WIRE);
-        }
+        let limit = self.times().limit().as_nanos() as u64;
+        let after = match told {
+            Answer::Never => return self.unanswered(n, life, group, ticket, now - WIRE),
+            Answer::Late => limit - 2 * WIRE,
+            Answer::Soon => WIRE,
+        };
         let number = mix(62, canon(&answer, Origin { now, jobs: 0 }));
         let event = Arc::new(Event::Leased { group, ticket, answer });
-        self.state.push(now + WIRE, n, What::Tell { life, event }, number);
+        self.state.push(now + after, n, What::Tell { life, event }, number);
     }
 
     pub fn restart_arbiter(&mut self, remembers: bool) {

@@ -1,6 +1,7 @@
 //! The shipped core under a model checker: every fault at every moment of a run, up to a number
 //! of faults, and all that comes of it. `make model` goes deeper: `--deep`, and `--seconds N` to
-//! end each search after that long. A word searches only the plans whose name has it.
+//! end each search after that long. A word searches only the plans whose name has it. `--sharp`:
+//! those of the deliberate faults (`tests/sharp`), each until it finds something.
 
 mod canon;
 mod chances;
@@ -37,14 +38,14 @@ fn main() {
     let deep = args.iter().any(|a| a == "--deep");
     let seconds = args.iter().position(|a| a == "--seconds").and_then(|n| args.get(n + 1));
     let limit = seconds.map_or(u64::MAX, |s| s.parse().expect("--seconds takes a number"));
+    let sharp = args.iter().any(|a| a == "--sharp");
     let word = args.first().filter(|a| !a.starts_with('-'));
     // A panic of the core is a finding: it is told with its path, not by the thread that met it.
     std::panic::set_hook(Box::new(|_| {}));
     let mut broken = BTreeSet::new();
-    for plan in plans::plans(deep) {
-        if word.is_none_or(|w| plan.name.contains(w.as_str())) {
-            broken.extend(explore(&plan, limit));
-        }
+    let plans = if sharp { plans::sharp() } else { plans::plans(deep) };
+    for plan in plans.iter().filter(|p| word.is_none_or(|w| p.name.contains(w.as_str()))) {
+        broken.extend(explore(plan, limit, sharp));
     }
     for name in watch::NAMES {
         println!("{name} {}", if broken.contains(name) { "BROKEN" } else { "held" });
@@ -56,7 +57,7 @@ fn main() {
         missing |= !reached;
         println!("{} {words}", if reached { "reached" } else { "NOT REACHED" });
     }
-    let whole = word.is_none() && !deep;
+    let whole = word.is_none() && !deep && !sharp;
     let memory = most_memory();
     println!("{} s, {} MiB at most", began.elapsed().as_secs(), memory >> 10);
     let much = whole && memory > MEMORY;
@@ -72,8 +73,9 @@ fn most_memory() -> u64 {
     line.trim().trim_end_matches(" kB").parse().expect("a number")
 }
 
-fn explore(plan: &Plan, limit: u64) -> BTreeSet<&'static str> {
-    let search = Search::new(plan, limit);
+fn explore(plan: &Plan, limit: u64, sharp: bool) -> BTreeSet<&'static str> {
+    let mut search = Search::new(plan, limit);
+    search.one = sharp;
     let threads = std::thread::available_parallelism().map_or(2, usize::from).min(2);
     search.run(threads);
     let get = |n: &AtomicU64| n.load(Ordering::Relaxed);

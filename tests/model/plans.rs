@@ -46,6 +46,17 @@ fn usual() -> Vec<Plan> {
     ]
 }
 
+/// Small ones that meet the deliberate faults of `tests/sharp`.
+pub fn sharp() -> Vec<Plan> {
+    vec![
+        plan("an epoch once", WARM, &[MOVE, UNITS, PEOPLE]),
+        plan("fed once more", WATCHED, &[CUT, DAEMON]),
+        plan("a late answer", WATCHED, &[CUT, LATE, DAEMON]),
+        plan("a forgetful witness", LEASED, &[CUT, ARBITER]),
+        plan("vouched and cut", LEASED, &[ARBITER, CUT]),
+    ]
+}
+
 fn deeper() -> Vec<Plan> {
     vec![
         plan("any fault, failback", Plan { failback: Failback::Yes, dense: true, ..TWO }, &[ALL]),

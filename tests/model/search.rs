@@ -69,6 +69,8 @@ pub struct Search<'a> {
     pub cut_short: std::sync::atomic::AtomicBool,
     pub began: std::time::Instant,
     pub limit: u64,
+    /// It ends with the first that it finds.
+    pub one: bool,
     pub found: Mutex<Vec<Found>>,
 }
 
@@ -91,6 +93,7 @@ impl<'a> Search<'a> {
             cut_short: Default::default(),
             began: std::time::Instant::now(),
             limit,
+            one: false,
             found: Mutex::default(),
         }
     }
@@ -113,7 +116,8 @@ impl<'a> Search<'a> {
                 }
                 task
             };
-            if self.began.elapsed().as_secs() > self.limit {
+            let enough = self.one && !self.found.lock().expect("no panic holds it").is_empty();
+            if enough || self.began.elapsed().as_secs() > self.limit {
                 self.cut_short.store(true, Ordering::Relaxed);
                 self.working.fetch_sub(u32::from(task.is_some()) as usize, Ordering::SeqCst);
                 return;

@@ -9,13 +9,16 @@ use hafailover::core::time::{Duration, Instant};
 use hafailover::core::watchdog::Feed;
 use std::sync::Arc;
 
-/// Longer than the shortest freeze.
-const TIMEOUT: u64 = 300 * MS;
+/// In milliseconds; longer than the shortest freeze.
+const TIMEOUT: u64 = 300;
+/// What stands still for longer is reset before it feeds once more.
+const STILL: u64 = TIMEOUT - 10;
 
 /// As `config::arbiter` adds them up: twice that time in place of a daemon's that hangs.
 pub fn times() -> LeaseTimes {
     let ms = Duration::from_millis;
-    LeaseTimes { lease: ms(1000), most: ms(1600), wait: ms(1660) }
+    let most = 1000 + TIMEOUT * 2;
+    LeaseTimes { lease: ms(1000), most: ms(most), wait: ms(most + 20) }
 }
 
 impl Step<'_> {
@@ -55,12 +58,14 @@ impl Step<'_> {
     }
 
     /// Nobody feeds it any more, as far as is known now: the machine stands still, or has no
-    /// daemon, whose last word counts for as long as it said.
+    /// daemon, whose last word counts for as long as it said; and then the machine may stand still
+    /// between the feeder's last look and its act, and feeds once more.
     pub fn starve(&mut self, n: usize, still: bool) {
         let Some(until) = self.state.nodes[n].dog else { return };
-        let fed = if still { self.state.now } else { until.0.max(self.state.now) };
+        let last = until.0.saturating_add(STILL * MS);
+        let fed = if still { self.state.now } else { last.max(self.state.now) };
         let boot = self.state.nodes[n].boot;
-        if let Some(at) = fed.checked_add(TIMEOUT) {
+        if let Some(at) = fed.checked_add(TIMEOUT * MS) {
             self.state.push(at, n, What::Bite { boot, until }, 64);
         }
     }

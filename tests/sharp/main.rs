@@ -5,12 +5,13 @@
 mod crate_of;
 mod faults;
 mod leases;
+mod model;
 mod stops;
 
 use faults::Fault;
 
 fn main() {
-    let lists = [faults::FAULTS, leases::FAULTS, stops::FAULTS];
+    let lists = [faults::FAULTS, leases::FAULTS, stops::FAULTS, model::FAULTS];
     let all: Vec<&Fault> = lists.into_iter().flatten().collect();
     let mut used = vec![0; all.len()];
     let home = crate_of::prepare("sharp", |path, text| {
@@ -27,8 +28,11 @@ fn main() {
     let told: Vec<&str> = table.split(['|', ';', '\n']).map(str::trim).collect();
     let missing: Vec<_> = names.iter().filter(|n| !told.contains(n)).collect();
     assert!(missing.is_empty(), "no rule in tests/sharp/README.md has these: {missing:?}");
-    let arguments: Vec<&str> = ["--sharp"].into_iter().chain(names).collect();
-    std::process::exit(i32::from(!crate_of::run(&home, &arguments)));
+    let of_model = model::check(&home, &names);
+    let simulated = &names[..names.len() - model::FAULTS.len()];
+    let ran = crate_of::program(&home, "sim").arg("--sharp").args(simulated).status();
+    let of_sim = ran.expect("the simulator runs").success();
+    std::process::exit(i32::from(!(of_model && of_sim)));
 }
 
 /// `good` is a piece of the source as it stands, with the part that goes wrong between « and ».

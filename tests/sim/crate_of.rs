@@ -18,6 +18,9 @@ path = "lib.rs"
 [[bin]]
 name = "sim"
 path = "engine/main.rs"
+[[bin]]
+name = "model"
+path = "model/main.rs"
 [dependencies]
 DEPENDENCIES
 [profile.release]
@@ -25,7 +28,7 @@ debug = "line-tables-only"
 debug-assertions = true
 "#;
 
-/// `sharp` chooses, by thread, which deliberate fault of a changed copy is in force.
+/// `sharp` chooses, by thread or for all, which deliberate fault of a changed copy is in force.
 const LIBRARY: &str = r#"//! The shipped core and wire format.
 #![allow(unused_parens, reason = "around the faults of a changed copy")]
 pub mod core;
@@ -35,7 +38,10 @@ pub mod wire;
 
 const SHARP: &str = r#"//! Which deliberate fault is in force on this thread; 0: none.
 use std::cell::Cell;
-thread_local!(static FAULT: Cell<u32> = const { Cell::new(0) });
+thread_local!(static FAULT: Cell<u32> = Cell::new(first()));
+fn first() -> u32 {
+    std::env::var("FAULT").ok().and_then(|n| n.parse().ok()).unwrap_or(0)
+}
 pub fn set(fault: u32) {
     FAULT.with(|f| f.set(fault));
 }
@@ -62,7 +68,7 @@ pub fn prepare(name: &str, mut change: impl FnMut(&str, String) -> String) -> Pa
     if !home.join("Cargo.lock").exists() {
         fs::copy(root.join("Cargo.lock"), home.join("Cargo.lock")).expect("the lock file");
     }
-    for part in ["src/core", "src/wire", "tests/sim/engine"] {
+    for part in ["src/core", "src/wire", "tests/sim/engine", "tests/model"] {
         let to = home.join(part.rsplit('/').next().unwrap_or_default());
         let names = copy(&root.join(part), &to, &mut change);
         sweep(&to, &names);
@@ -105,13 +111,14 @@ fn put(path: &Path, text: &str) {
     fs::write(path, text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
 }
 
-/// Builds it and runs it here; false: it failed.
-pub fn run(home: &Path, arguments: &[&str]) -> bool {
+/// Builds a program of it, `sim` or `model`, which is then to be run here.
+pub fn program(home: &Path, name: &str) -> Command {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
     let mut build = Command::new(cargo);
-    build.args(["build", "--release", "--quiet", "--target-dir"]).arg(home.join("target"));
+    build
+        .args(["build", "--release", "--quiet", "--bin", name, "--target-dir"])
+        .arg(home.join("target"));
     let built = build.current_dir(home).status().expect("cargo runs");
     assert!(built.success(), "{}: it does not build", home.display());
-    let program = home.join("target/release/sim");
-    Command::new(program).args(arguments).status().expect("the simulator runs").success()
+    Command::new(home.join("target/release").join(name))
 }
