@@ -107,19 +107,20 @@ impl Source {
         }
     }
 
-    /// A daemon that has heard nobody yet does not know who would still ask the arbiter that granted
-    /// what is held here.
+    /// A daemon that has heard nobody yet does not know who would still ask the arbiter by which
+    /// groups are held here.
     fn granted_before(self, config: &Path, last: &Accepted) -> Result<Source, String> {
         let back = |settings: &Settings| settings.arbiter.as_ref().map(|a| a.back.clone());
-        match last.settings().ok().filter(|before| back(before) != back(&self.settings)) {
-            Some(_) => Err(format!(
+        let other = last.settings().is_ok_and(|before| back(&before) != back(&self.settings));
+        if other {
+            return Err(format!(
                 "{}: [arbiter] is another one, and this node holds groups: once every node hears \
                  this one, systemctl reload hafailover takes it, and a restart does not; or stop \
                  the groups here first",
                 config.display()
-            )),
-            None => Ok(self),
+            ));
         }
+        Ok(self)
     }
 
     /// A lost choice must not become the default under a group that runs, and a lease too short for
