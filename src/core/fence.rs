@@ -6,6 +6,7 @@ use super::heartbeat::{GroupReport, Held, Phase};
 use super::name::{GroupName, NodeId};
 use super::ownership::{self, in_maintenance};
 use super::policy::{FenceKind, FencePolicy, OnSilence};
+use super::record::FenceRecord;
 use super::time::{Duration, Instant};
 use super::view::Presence;
 use super::world::World;
@@ -27,8 +28,8 @@ pub struct Fence {
 pub enum State {
     #[default]
     Rest,
-    /// The attempt is being written down.
-    Ordered,
+    /// The attempt is being written down; what stood there before.
+    Ordered(FenceRecord),
     Running(Run),
     /// It ended well: the peer was off, or cut from the storage, when it last said so.
     Done(Run),
@@ -134,7 +135,7 @@ pub fn failed(world: &World, id: NodeId, policy: &FencePolicy) -> Option<String>
         ));
     }
     let last = world.fences.get(&id)?.last.as_ref().and_then(|l| l.result.as_ref().err());
-    let running = matches!(world.fences.get(&id)?.state, State::Ordered | State::Running(_));
+    let running = matches!(world.fences.get(&id)?.state, State::Ordered(_) | State::Running(_));
     (record.tries >= policy.attempts && !running && !record.well).then(|| {
         format!(
             "{} attempts to fence {name} failed{}: hafailover fence {name} tries again",
@@ -246,7 +247,7 @@ pub fn explain(world: &World, id: NodeId) -> Option<String> {
     let tries = world.record.fences.get(&id).map_or(0, |r| r.tries);
     let attempt = format!("attempt {tries} of {}", policy.attempts);
     Some(match &fence.state {
-        State::Ordered => format!("{name} is to be fenced by {by}: {attempt} is written down"),
+        State::Ordered(_) => format!("{name} is to be fenced by {by}: {attempt} is written down"),
         State::Running(run) => {
             format!("{name} is being fenced by {by} for {:.1} s, {attempt}", age(run.began))
         }

@@ -41,7 +41,7 @@ impl Core {
         }
         match self.fences[&id].state {
             // Its own attempt is counted already.
-            State::Ordered if self.still_wanted(now, id) => {
+            State::Ordered(_) if self.still_wanted(now, id) => {
                 let store = &self.store;
                 if store.record.fences.get(&id) == store.durable.fences.get(&id) {
                     let by = self.policy.fences.nodes[&id].by.clone();
@@ -51,11 +51,11 @@ impl Core {
                     self.run_fence(now, id, false);
                 }
             }
-            State::Ordered => {
+            State::Ordered(before) => {
                 // Not begun is no attempt.
                 self.fence_mut(id).state = State::Rest;
                 let record = self.store.record.fences.entry(id).or_default();
-                record.tries = record.tries.saturating_sub(1);
+                *record = FenceRecord { lied: record.lied, ..before };
             }
             State::Running(run) if !run.person && !run.ended => {
                 if self.peers[&id].sign() > Some(run.began) {
@@ -71,9 +71,10 @@ impl Core {
     fn order_fence(&mut self, id: NodeId) {
         let (here, there) = (self.boot, self.peers[&id].boot());
         let record = self.store.record.fences.entry(id).or_default();
+        let before = *record;
         record.tries = if record.well { 1 } else { record.tries + 1 };
         (record.well, record.here, record.there) = (false, here, there);
-        self.fence_mut(id).state = State::Ordered;
+        self.fence_mut(id).state = State::Ordered(before);
     }
 
     fn still_wanted(&self, now: Instant, id: NodeId) -> bool {
@@ -172,7 +173,7 @@ impl Core {
         let wait = |end: &Result<_, _>| if end.is_ok() { every } else { every.min(DRILL_AGAIN) };
         let last = fence.drill.last.as_ref();
         let due = last.is_none_or(|(_, at, end)| now.since(*at) >= wait(end));
-        let busy = matches!(fence.state, State::Ordered | State::Running(_));
+        let busy = matches!(fence.state, State::Ordered(_) | State::Running(_));
         if due && !busy && fence.drill.running.is_none() && !self.starting && self.going.is_none() {
             self.run_drill(id);
         }
@@ -273,7 +274,7 @@ impl Core {
         let fence = self.fence_mut(node);
         fence.again = None;
         // The count of an attempt that waits for the disk is gone with the rest.
-        if matches!(fence.state, State::Ordered) {
+        if matches!(fence.state, State::Ordered(_)) {
             fence.state = State::Rest;
         }
         self.touch_all();
@@ -311,7 +312,7 @@ impl Core {
                 by: policy.by.clone(),
                 power: policy.kind == FenceKind::Power,
                 state: match (&fence.state, &trouble) {
-                    (State::Ordered | State::Running(_), _) => "under way".into(),
+                    (State::Ordered(_) | State::Running(_), _) => "under way".into(),
                     (_, Some(words)) => words.clone(),
                     _ if proves(world, *id) => "done".into(),
                     _ => String::new(),

@@ -444,7 +444,9 @@ impl Daemon {
                 .into());
         }
         let back = |settings: &Settings| settings.arbiter.as_ref().map(|a| a.back.clone());
-        if self.owns && back(old) != back(now) {
+        // Also what is not looked at yet.
+        let holds = self.owns || token::list().iter().any(token::held);
+        if holds && back(old) != back(now) {
             self.all_hear_of_it()?;
         }
         if new.same(&self.setup) {

@@ -48,7 +48,18 @@ pub struct Store {
     file: Option<File>,
     serial: u64,
     /// The locked directory: nobody else writes here while this lives.
-    _lock: File,
+    _lock: Lock,
+}
+
+/// Given up with its value, also where a process that was forked meanwhile has the descriptor until
+/// it runs its own program.
+#[derive(Debug)]
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let _ = rustix::fs::flock(&self.0, rustix::fs::FlockOperation::Unlock);
+    }
 }
 
 impl Owner {
@@ -169,7 +180,7 @@ fn marked(mark: &Path, path: &Path) -> Option<u64> {
 }
 
 /// The directory, locked, made if it is missing.
-fn lock(path: &Path) -> Result<File, String> {
+fn lock(path: &Path) -> Result<Lock, String> {
     let dir = path.parent().unwrap_or(Path::new("/"));
     let at = |e: io::Error| format!("{}: {e}", dir.display());
     std::fs::create_dir_all(dir).map_err(|e| match e.kind() {
@@ -178,7 +189,7 @@ fn lock(path: &Path) -> Result<File, String> {
     })?;
     let lock = File::open(dir).map_err(at)?;
     match rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(lock),
+        Ok(()) => Ok(Lock(lock)),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(format!(
             "{}: a running daemon has it: systemctl stop hafailover first",
             path.display()

@@ -77,8 +77,12 @@ fn plan() -> Option<Plan> {
 
 fn read_plan() -> Plan {
     let last = Accepted::load(Path::new(accepted::FILE)).unwrap_or_default();
-    let settings = config::load(Path::new(setup::CONFIG), &setup::hostname());
-    let settings = settings.or_else(|_| last.settings()).ok();
+    // What is held is held by the settings that were in force, whatever the file says now.
+    let file = || config::load(Path::new(setup::CONFIG), &setup::hostname()).ok();
+    let settings = match token::list().is_empty() {
+        true => file().or_else(|| last.settings().ok()),
+        false => last.settings().ok().or_else(file),
+    };
     let bound = |s: &Settings| s.safety.guard_bound.saturating_sub(s.timing.deadtime);
     let rest = |s: &Settings| s.arbiter.as_ref().map(|a| a.times.most - a.times.lease);
     let names = settings.as_ref().map(|s| Names {
