@@ -45,8 +45,9 @@ fn guard() -> Command {
 /// A group that is held here, on a machine of which nothing else is known.
 fn held(manager: &Manager) -> GroupName {
     manager.set("a.service", "active");
-    sh("mount -t tmpfs tmpfs /etc/systemd/system && mkdir -p /etc/hafailover && \
-        mount -t tmpfs tmpfs /etc/hafailover && cd /etc/systemd/system && \
+    sh("mount -t tmpfs tmpfs /etc/systemd/system && \
+        for dir in /etc/hafailover /var/lib/hafailover; do \
+        mkdir -p $dir && mount -t tmpfs tmpfs $dir || exit; done && cd /etc/systemd/system && \
         mkdir hafailover-groups.target.wants && \
         printf '[Unit]\\nRequires=a.service\\n' > files.target && \
         ln -s ../files.target hafailover-groups.target.wants/");
