@@ -65,6 +65,11 @@ impl Job {
                 if bus::number(&all, "NRestarts") > 0 {
                     return None;
                 }
+                // A reload and a restart after it may both be judged by the state after it.
+                let begun = bus::number(&all, "InactiveExitTimestampMonotonic");
+                if shared.restarted.borrow_mut().insert(unit.clone(), begun) == Some(begun) {
+                    return None;
+                }
                 shared.by_hand.borrow_mut().remove(unit);
                 self.lift_target(shared, &bus, group).await;
                 Some(Hand::RestartMember)

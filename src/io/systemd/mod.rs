@@ -177,6 +177,8 @@ pub struct Shared {
     pub ended: RefCell<BTreeMap<String, u64>>,
     /// Members that a person stopped.
     pub by_hand: RefCell<BTreeSet<String>>,
+    /// Members that a person restarted, and when each was begun then.
+    pub restarted: RefCell<BTreeMap<String, u64>>,
     /// A call got no answer.
     pub unanswered: Notify,
     /// Groups to look at; true: to be told of even if nothing is new.
@@ -259,6 +261,7 @@ async fn run(inbox: Inbox, mut asks: mpsc::Receiver<Ask>) {
         judging: RefCell::default(),
         ended: RefCell::default(),
         by_hand: RefCell::new(BTreeSet::new()),
+        restarted: RefCell::default(),
         unanswered: Notify::new(),
         dirty: RefCell::default(),
         look: Notify::new(),
