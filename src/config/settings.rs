@@ -1,7 +1,7 @@
 //! The settings a daemon runs by: parsed, checked, complete. If a value of this type exists, its
 //! relations hold.
 
-use super::arbiter::{self, Watchdog};
+use super::arbiter::{self, Back, Watchdog};
 use crate::core::name::{LinkId, NodeId};
 use crate::core::policy::{FencePolicy, Fences, GroupPolicy, OnSilence, Policy, Safety, Timing};
 use std::collections::BTreeMap;
@@ -154,6 +154,11 @@ impl Link {
 }
 
 impl Settings {
+    /// Who grants the leases.
+    pub fn back(&self) -> Option<&Back> {
+        self.arbiter.as_ref().map(|arbiter| &arbiter.back)
+    }
+
     pub fn watchdog(&self) -> Option<Watchdog> {
         self.arbiter.as_ref()?.watchdog.clone()
     }

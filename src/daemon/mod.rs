@@ -17,7 +17,6 @@ pub mod setup;
 mod watchdog;
 
 use crate::config::accepted;
-use crate::config::settings::Settings;
 use crate::config::target::Wrong;
 use crate::core::heartbeat::Held;
 use crate::core::name::BootId;
@@ -443,10 +442,9 @@ impl Daemon {
                         changed: systemctl restart hafailover (groups run on meanwhile)"
                 .into());
         }
-        let back = |settings: &Settings| settings.arbiter.as_ref().map(|a| a.back.clone());
         // Also what is not looked at yet.
         let holds = self.owns || token::list().iter().any(token::held);
-        if holds && back(old) != back(now) {
+        if holds && old.back() != now.back() {
             self.all_hear_of_it()?;
         }
         if new.same(&self.setup) {

@@ -110,8 +110,7 @@ impl Source {
     /// A daemon that has heard nobody yet does not know who would still ask the arbiter by which
     /// groups are held here.
     fn granted_before(self, config: &Path, last: &Accepted) -> Result<Source, String> {
-        let back = |settings: &Settings| settings.arbiter.as_ref().map(|a| a.back.clone());
-        let other = last.settings().is_ok_and(|before| back(&before) != back(&self.settings));
+        let other = last.settings().is_ok_and(|before| before.back() != self.settings.back());
         if other {
             return Err(format!(
                 "{}: [arbiter] is another one, and this node holds groups: once every node hears \

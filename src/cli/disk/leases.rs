@@ -65,7 +65,7 @@ pub fn leave() -> ExitCode {
     let Ok(settings) = crate::config::load(Path::new(setup::CONFIG), &setup::hostname()) else {
         return ExitCode::SUCCESS;
     };
-    let Some(Back::Sanlock(at)) = settings.arbiter.as_ref().map(|a| &a.back) else {
+    let Some(Back::Sanlock(at)) = settings.back() else {
         return ExitCode::SUCCESS;
     };
     let space = Space::new(&settings.cluster, &at.device, usize::from(settings.me.0), None);
