@@ -8,6 +8,7 @@ use crate::stories::Story;
 
 pub const ALL: &[(&str, Story)] = &[
     ("whose_hand_it_was", whose_hand_it_was),
+    ("a_mount_that_stays_busy", a_mount_that_stays_busy),
     ("without_a_bus", without_a_bus),
     ("isolate_stops_no_member", isolate_stops_no_member),
     ("rescue_hands_over", rescue_hands_over),
@@ -54,6 +55,28 @@ fn whose_hand_it_was(c: &mut Cluster) {
     c.lab.node(0).must("systemctl stop outer");
     c.told(0, "group-degraded");
     assert_eq!(c.lab.node(0).told("member-failed"), 1);
+    c.one_owner();
+}
+
+/// systemd stops the target with a mount, as it does of a disk that is gone, and the mount is busy,
+/// as nothing says that the agent is to be stopped before it, and stays: no person stopped the group, whenever that is looked at.
+fn a_mount_that_stays_busy(c: &mut Cluster) {
+    let agent = AGENT.replace("RequiresMountsFor=/srv\n", "");
+    c.configure_with(TAKEOVER, TARGET, &agent);
+    (0..2).for_each(|n| c.start(n));
+    c.runs_on(0);
+    c.lab.node(0).must(
+        "systemctl kill --kill-whom=main -s STOP hafailover; ! systemctl -q stop srv.mount; \
+         ! systemctl -q is-active files.target && systemctl -q is-active srv.mount; \
+         systemctl kill --kill-whom=main -s CONT hafailover",
+    );
+    c.lab.node(0).must("systemctl restart agent");
+    c.told(0, "by-hand");
+    active(c, 0, "files.target");
+    let lines = c.lab.node(0).journal();
+    let hands: Vec<&String> = lines.iter().filter(|l| l.starts_with("by-hand ")).collect();
+    assert!(hands.len() == 1 && hands[0].contains("agent.service was restarted"), "{hands:?}");
+    c.runs_on(0);
     c.one_owner();
 }
 

@@ -183,6 +183,7 @@ const ON_NEWER: &[&str] = &[
     "links_of_multicast_and_ipv6_unicast",
     "address_taken_away_again_and_again",
     "whose_hand_it_was",
+    "a_mount_that_stays_busy",
     "without_a_bus",
     "soft_reboot_hands_over",
     "lost_at_the_first_crash",

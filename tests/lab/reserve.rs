@@ -329,7 +329,11 @@ fn stop_leaves_it(guest: &mut Guest) {
 fn disk_is_gone(guest: &mut Guest) {
     guest.must("hafailover clear files");
     runs(guest);
+    let by_hand = |guest: &mut Guest| said(guest, "hafailover", "target was stopped by hand");
+    let before = by_hand(guest);
     guest.must("echo 1 >/sys/block/sdb/device/delete; udevadm settle");
     guest.must("echo 1 >/sys/block/sda/device/delete");
     wait("the holder to say so", PATIENCE, || said(guest, RESERVE, "the disk is not here"));
+    is_down(guest);
+    assert_eq!(by_hand(guest), before, "nobody did");
 }

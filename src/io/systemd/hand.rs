@@ -56,10 +56,10 @@ impl Job {
             // A reload, or a start of what runs.
             "active" if !self.brought_up(&all) => None,
             "active" | "activating" if is_target => {
-                let led = member_came(shared, group, &all).await;
+                let led = member_came(shared, group).await;
                 (!led).then_some(Hand::StartTarget)
             }
-            _ if is_target => (!member_goes(shared, group, &all).await).then_some(Hand::StopTarget),
+            _ if is_target => (!member_goes(shared, group).await).then_some(Hand::StopTarget),
             "active" | "activating" => {
                 // A restart by systemd itself; the count also stays after a stop.
                 if bus::number(&all, "NRestarts") > 0 {
@@ -164,8 +164,8 @@ async fn went_with(shared: &Shared, bus: &bus::Bus, all: &bus::Properties) -> bo
 
 /// A hard member that stops takes the target with it, and a target that is stopped takes none: then
 /// it is the member that somebody stopped, or that went by itself, and not the group.
-async fn member_goes(shared: &Shared, group: &GroupName, target: &bus::Properties) -> bool {
-    let down = bus::number(target, "InactiveEnterTimestampMonotonic");
+async fn member_goes(shared: &Shared, group: &GroupName) -> bool {
+    let down = target_down(shared, group);
     for unit in hard(shared, group) {
         let Some(all) = properties(shared, &unit).await else { continue };
         let state = bus::text(&all, "ActiveState").unwrap_or_default();
@@ -181,8 +181,8 @@ async fn member_goes(shared: &Shared, group: &GroupName, target: &bus::Propertie
 }
 
 /// The same on the way up: the target came with a member that was restarted.
-async fn member_came(shared: &Shared, group: &GroupName, target: &bus::Properties) -> bool {
-    let down = bus::number(target, "InactiveEnterTimestampMonotonic");
+async fn member_came(shared: &Shared, group: &GroupName) -> bool {
+    let down = target_down(shared, group);
     for unit in hard(shared, group) {
         let Some(all) = properties(shared, &unit).await else { continue };
         let up = bus::number(&all, "ActiveEnterTimestampMonotonic");
@@ -191,6 +191,11 @@ async fn member_came(shared: &Shared, group: &GroupName, target: &bus::Propertie
         }
     }
     false
+}
+
+/// Zero: not since this daemon listens.
+fn target_down(shared: &Shared, group: &GroupName) -> u64 {
+    shared.target_down.borrow().get(group).copied().unwrap_or_default()
 }
 
 fn hard(shared: &Shared, group: &GroupName) -> Vec<String> {

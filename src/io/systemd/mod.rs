@@ -175,6 +175,8 @@ pub struct Shared {
     judging: RefCell<BTreeMap<GroupName, usize>>,
     /// When the last job of each unit ended, in microseconds of CLOCK_MONOTONIC.
     pub ended: RefCell<BTreeMap<String, u64>>,
+    /// When each target last went down, in microseconds of CLOCK_MONOTONIC.
+    pub target_down: RefCell<BTreeMap<GroupName, u64>>,
     /// Members that a person stopped.
     pub by_hand: RefCell<BTreeSet<String>>,
     /// Members that a person restarted, and when each was begun then.
@@ -260,6 +262,7 @@ async fn run(inbox: Inbox, mut asks: mpsc::Receiver<Ask>) {
         told_to: Cell::default(),
         judging: RefCell::default(),
         ended: RefCell::default(),
+        target_down: RefCell::default(),
         by_hand: RefCell::new(BTreeSet::new()),
         restarted: RefCell::default(),
         unanswered: Notify::new(),

@@ -97,7 +97,13 @@ async fn follow(shared: &Rc<Shared>, signals: &mut bus::Signals) -> bool {
         let path = header.path().map(|p| p.to_string()).unwrap_or_default();
         let body = message.body();
         match member.as_str() {
-            "PropertiesChanged" => unit_changed(shared, &path),
+            "PropertiesChanged" => {
+                let body: Result<(String, bus::Properties, Vec<String>), _> = body.deserialize();
+                if let Ok((_, changed, _)) = body {
+                    target_went(shared, &path, &changed);
+                }
+                unit_changed(shared, &path);
+            }
             "JobRemoved" => {
                 let job: Result<(u32, OwnedObjectPath, String, String), _> = body.deserialize();
                 if let Ok((id, _, unit, result)) = job {
@@ -143,6 +149,17 @@ fn group_of(shared: &Shared, unit: &str) -> Option<(GroupName, String)> {
         let member = units.find(|u| *u == unit || known.id(u) == unit)?;
         Some((name.clone(), member.clone()))
     })
+}
+
+/// PID 1 unloads a target that is down and that no loaded unit names, and knows no more when it went
+/// down: this signal comes before that, and before the end of the job.
+fn target_went(shared: &Shared, path: &str, changed: &bus::Properties) {
+    let down = bus::number(changed, "InactiveEnterTimestampMonotonic");
+    let groups = shared.groups.borrow();
+    let group = groups.keys().find(|name| bus::unit_path(&name.unit()) == path);
+    if let Some(group) = group.filter(|_| down != 0) {
+        shared.target_down.borrow_mut().insert(group.clone(), down);
+    }
 }
 
 fn unit_changed(shared: &Shared, path: &str) {
