@@ -1,7 +1,7 @@
 //! From the text of hafailover.toml to checked settings. Every refusal says where, what and how to
 //! mend it.
 
-use super::arbiter;
+use super::arbiter::{self, Back};
 use super::fence;
 use super::file::{self, File};
 use super::link;
@@ -28,13 +28,26 @@ pub fn load(path: &Path, hostname: &str) -> Result<Settings, ConfigError> {
 }
 
 /// What is wrong with this list of nodes where groups run by the list of `before`: the first node
-/// that is in both, and in another place.
-pub fn displaced(text: &str, name: &str, before: &[Node]) -> Option<ConfigError> {
+/// that is in both, and in another place; with leases on a disk, any difference.
+pub fn displaced(text: &str, name: &str, before: &Settings) -> Option<ConfigError> {
     let source = Source { text, name };
     let file: File = source.read().ok()?;
+    if let Some(Back::Sanlock(leases)) = before.back() {
+        let was = |n: usize| before.nodes.get(n).map(|b| &b.name);
+        let same = |n: usize| file.nodes.get(n).map(|node| node.name.get_ref()) == was(n);
+        let n = (0..file.nodes.len().max(before.nodes.len())).find(|n| !same(*n))?;
+        let span = file.nodes.get(n).or(file.nodes.last())?.name.span();
+        let what = format!(
+            "the leases on {} are of the nodes of before, and this node holds groups by them: stop \
+             hafailover on every node, and then start it with the new list everywhere after \
+             hafailover disk format --leases --force-of-ours on one",
+            leases.device.display()
+        );
+        return Some(source.at(span, &what));
+    }
     file.nodes.iter().enumerate().find_map(|(n, node)| {
         let (name, span) = (node.name.get_ref(), node.name.span());
-        let was = before.iter().position(|b| b.name == *name).filter(|was| *was != n)?;
+        let was = before.nodes.iter().position(|b| b.name == *name).filter(|was| *was != n)?;
         let what = format!(
             "{name} was [[node]] {} and is {} now, and this node holds groups by the old places: \
              keep the places of the nodes that stay (a new one at the end, or where one was \

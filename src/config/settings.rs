@@ -159,6 +159,14 @@ impl Settings {
         self.arbiter.as_ref().map(|arbiter| &arbiter.back)
     }
 
+    /// Whether who grants the leases by these settings knows what was granted by the others.
+    pub fn same_arbiter(&self, other: &Settings) -> bool {
+        match (self.back(), other.back()) {
+            (Some(one), Some(other)) => one.is(other),
+            (one, other) => one.is_none() && other.is_none(),
+        }
+    }
+
     pub fn watchdog(&self) -> Option<Watchdog> {
         self.arbiter.as_ref()?.watchdog.clone()
     }

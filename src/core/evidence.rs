@@ -7,6 +7,7 @@ use super::heartbeat::{GroupReport, Held, Phase, Unfit};
 use super::name::{Epoch, GroupName, NodeId};
 use super::peer::Peer;
 use super::policy::{OnSilence, QuorumLost};
+use super::record::UNHEARD;
 use super::time::{Duration, Instant};
 use super::view::Presence;
 use super::world::World;
@@ -238,8 +239,8 @@ fn silent(
             "{name} is silent, and silence = \"hold\" does not take silence as proof"
         ));
     }
-    if world.policy.safety.quorum_lost == QuorumLost::Stop && has_other_settings(world, id) {
-        return barred(other_settings(name));
+    if let Some(words) = stays_without_a_majority(world, id) {
+        return barred(words);
     }
     if world.disarmed_at(id) {
         return barred(format!(
@@ -297,13 +298,21 @@ fn bound_left(
     }
 }
 
-/// From disk as well, for this daemon may not have heard it yet, and may have new settings itself.
-fn has_other_settings(world: &World, id: NodeId) -> bool {
-    world.record.settings.get(&id).is_some_and(|theirs| *theirs != world.policy.fingerprint)
+/// In words, if it was not heard with our settings. From disk as well, for this daemon may not have
+/// heard it yet, and may have new settings itself.
+fn other_settings(world: &World, id: NodeId) -> Option<String> {
+    let (theirs, name) = (*world.record.settings.get(&id)?, world.name(id));
+    match theirs {
+        theirs if theirs == world.policy.fingerprint => None,
+        UNHEARD => Some(format!("{name} was not heard since the settings were changed here")),
+        _ => Some(format!("{name} was last heard with other settings")),
+    }
 }
 
-fn other_settings(name: &str) -> String {
-    format!("{name} was last heard with other settings, and may not stop without a majority")
+fn stays_without_a_majority(world: &World, id: NodeId) -> Option<String> {
+    let stops = world.policy.safety.quorum_lost == QuorumLost::Stop;
+    let words = other_settings(world, id).filter(|_| stops)?;
+    Some(format!("{words}, and may not stop without a majority"))
 }
 
 /// A peer that does not hear us, and does not hold the group: what it promises it cannot know.
@@ -329,9 +338,8 @@ fn expired(
     if world.record.lasting.get(group).is_some_and(|who| who.contains(&id)) {
         return barred(lasting_words(world, group, id));
     }
-    if has_other_settings(world, id) {
-        let words = "was last heard with other settings, perhaps with another arbiter or none";
-        return barred(&format!("{name} {words}"));
+    if let Some(words) = other_settings(world, id) {
+        return barred(&format!("{words}, and perhaps has another arbiter or none"));
     }
     let (Some(free), Some(times)) = (world.free_at(group), &world.policy.lease) else {
         return barred("no arbiter is configured");
@@ -395,8 +403,8 @@ fn unseen(
     if let Some(words) = world.no_silence(id) {
         return barred(words);
     }
-    if world.policy.safety.quorum_lost == QuorumLost::Stop && has_other_settings(world, id) {
-        return barred(other_settings(name));
+    if let Some(words) = stays_without_a_majority(world, id) {
+        return barred(words);
     }
     if world.policy.safety.unseen == OnSilence::Hold {
         return barred(format!(

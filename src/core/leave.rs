@@ -88,7 +88,12 @@ impl Core {
     /// still held stays known, and advertised, until it is stopped.
     pub(super) fn reconfigured(&mut self, now: Instant, policy: Policy) {
         let names: Vec<GroupName> = self.groups.keys().cloned().collect();
+        let others = self.policy.lease.is_some() && policy.fingerprint != self.policy.fingerprint;
         for name in names {
+            // Who promises what is claimed has then heard by which settings, and of which arbiter.
+            if others && self.group_mut(&name).own.is_none() {
+                self.withdraw(now, &name, "the settings have changed");
+            }
             match policy.groups.get(&name) {
                 Some(new) => {
                     let group = self.group_mut(&name);
@@ -119,6 +124,7 @@ impl Core {
         assert!(fixed, "the daemon starts anew for other nodes or links");
         let had = self.policy.lease.clone();
         self.policy = policy;
+        self.store.record.go_by(self.policy.me, self.policy.fingerprint);
         self.set_fences();
         self.rearm_leases(now, had);
         self.beat.now = true;

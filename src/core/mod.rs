@@ -175,7 +175,9 @@ impl Core {
         let amnesiac = boot.record.is_none();
         let record = boot.record.unwrap_or_default();
         let written_for = record.nodes.clone();
-        let record = record.listed(&policy.nodes, policy.me);
+        let before = record.listed(&policy.nodes, policy.me);
+        let mut record = before.clone();
+        record.go_by(policy.me, policy.fingerprint);
         let others = (0..policy.nodes.len()).map(|n| NodeId(n as u8)).filter(|n| *n != policy.me);
         let link = |_: &String| Link { usable: false, why: "not yet open".into(), seq: 0 };
         let groups = policy.groups.iter().map(|(n, p)| (n.clone(), Group::new(p.clone())));
@@ -197,8 +199,8 @@ impl Core {
             minority: Minority::default(),
             reset: None,
             store: Store {
-                // Another list is written down at once.
-                durable: Record { nodes: written_for, ..record.clone() },
+                // Another list, and other settings, are written down at once.
+                durable: Record { nodes: written_for, ..before },
                 record,
                 writing: None,
                 asked: None,

@@ -226,12 +226,10 @@ mod tests {
     #[test]
     fn another_list_is_written_down_at_once_and_the_same_one_is_not() {
         let written = |names: &str| {
-            let boot = Boot {
-                session: Session(1),
-                boot: BootId(1),
-                record: Some(record(names, 0, names.len() as u8 - 1)),
-            };
             let policy = Policy { nodes: list("ab"), ..Policy::of_a_pair() };
+            let mut record = record(names, 0, names.len() as u8 - 1);
+            record.go_by(policy.me, policy.fingerprint);
+            let boot = Boot { session: Session(1), boot: BootId(1), record: Some(record) };
             let (_, actions) = Core::new(Instant(1), boot, policy);
             actions.into_iter().find_map(|action| match action {
                 Action::Persist { record, .. } => Some(record.nodes),

@@ -33,12 +33,27 @@ pub struct Record {
     /// How long somebody may live on what this node vouched for, by the settings of then.
     #[serde(default)]
     pub waits: Duration,
-    /// By which settings each peer went when it was last heard, perhaps by an earlier daemon.
+    /// By which settings each peer went when it was last heard, perhaps by an earlier daemon; and
+    /// by which this node goes.
     #[serde(default)]
     pub settings: BTreeMap<NodeId, u64>,
 }
 
+/// By settings that are nobody's goes who was not heard since this node has its own.
+pub const UNHEARD: u64 = 0;
+
 impl Record {
+    /// This node goes by these settings from now on. A peer that has heard of it may have changed
+    /// its own since, and counts as one with others until it is heard: also where the change is
+    /// taken back.
+    pub fn go_by(&mut self, me: NodeId, settings: u64) {
+        let before = self.settings.insert(me, settings);
+        if before.is_some_and(|before| before != settings) {
+            let peers = self.settings.iter_mut().filter(|(id, _)| **id != me);
+            peers.for_each(|(_, theirs)| *theirs = UNHEARD);
+        }
+    }
+
     /// The highest epoch that a peer speaks of; true: it is news. Without a state file, and for a
     /// group that this one knows nothing of, it is not known whether one of our own was used: it is
     /// not claimed any more.

@@ -11,6 +11,18 @@ use super::world::World;
 use super::{Core, Evidence, ownership::Decision};
 
 impl Core {
+    /// A peer that has not taken these settings yet, as far as is heard; and whether it is heard,
+    /// and hears this node.
+    pub fn behind(&self, now: Instant, settings: u64) -> Option<(&str, bool)> {
+        let world = self.world(now);
+        let mut behind = self.peers.iter().filter_map(|(id, peer)| {
+            let alive = world.presence(*id) == Presence::Alive;
+            (!alive || peer.fingerprint != settings).then_some((*id, alive))
+        });
+        let (id, alive) = behind.next()?;
+        Some((self.policy.nodes.get(usize::from(id.0))?, alive))
+    }
+
     pub fn view(&self, now: Instant) -> View {
         let world = self.world(now);
         let nodes = (0..self.policy.nodes.len()).map(|n| self.node_view(&world, NodeId(n as u8)));

@@ -13,6 +13,7 @@ mod burst;
 pub mod control;
 mod fences;
 mod parts;
+mod reload;
 pub mod setup;
 mod watchdog;
 
@@ -20,9 +21,7 @@ use crate::config::accepted;
 use crate::config::target::Wrong;
 use crate::core::heartbeat::Held;
 use crate::core::name::BootId;
-use crate::core::say::{Saying, What};
 use crate::core::time::Instant;
-use crate::core::view::{NodeView, Presence};
 use crate::core::watchdog::Feed;
 use crate::core::{Boot, Core, Event, Terminate};
 use crate::io::journal::{self, Journal};
@@ -66,23 +65,36 @@ pub enum Failure {
     Failed(String),
 }
 
+/// What systemd sends.
+struct Signals {
+    term: Signal,
+    hup: Signal,
+}
+
 /// Runs until systemd ends it.
 pub fn run(config: &Path) -> Result<(), Failure> {
-    let (setup, wrong) = setup::read(config).map_err(Failure::Wrong)?;
     let failed = |e: std::io::Error| Failure::Failed(e.to_string());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(failed)?;
+    // First: ended before it asks whose job that is, it would leave groups behind with nobody.
+    let signals = runtime.block_on(async {
+        let (term, hup) = (signal(SignalKind::terminate()), signal(SignalKind::hangup()));
+        Ok(Signals { term: term?, hup: hup? })
+    });
+    let signals = signals.map_err(failed)?;
+    let (setup, wrong) = setup::read(config).map_err(Failure::Wrong)?;
     let settings = &setup.settings;
     let owner = Owner::here(&settings.cluster, &settings.nodes[usize::from(settings.me.0)].name);
     let mark = Path::new(store::MARK);
     let (store, record) = Store::open(&settings.state, owner, mark).map_err(Failure::Failed)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let local = tokio::task::LocalSet::new();
     let serve = Daemon::start(config.into(), setup, store, record);
     let serve = async {
         let mut daemon = serve.map_err(failed)?;
         daemon.tell_wrong(wrong);
-        daemon.serve().await.map_err(failed)
+        daemon.serve(signals).await.map_err(failed)
     };
-    local.block_on(&runtime.map_err(failed)?, serve)
+    local.block_on(&runtime, serve)
 }
 
 struct Daemon {
@@ -186,13 +198,11 @@ impl Daemon {
         })
     }
 
-    async fn serve(mut self) -> std::io::Result<()> {
+    async fn serve(mut self, mut signals: Signals) -> std::io::Result<()> {
         self.happen(parts::cables(&self.setup));
         self.parts.links = parts::open_links(&self.setup, &self.parts.inbox);
         std::fs::create_dir_all("/run/hafailover")?;
         control::listen(Path::new(control::SOCKET), self.parts.inbox.clone())?;
-        let mut term = signal(SignalKind::terminate())?;
-        let mut hup = signal(SignalKind::hangup())?;
         // Last: what was started before runs as anybody does.
         self.got = rt::ask();
         self.parts.log.info(format!("scheduling: {}", self.got.scheduling));
@@ -201,7 +211,7 @@ impl Daemon {
         self.parts.systemd.pulse(pulse);
         self.parts.notify.ready();
         while !self.parts.exit {
-            self.turn(&mut term, &mut hup).await;
+            self.turn(&mut signals).await;
             self.parts.notify.turned();
         }
         self.parts.notify.stopping();
@@ -215,7 +225,7 @@ impl Daemon {
     }
 
     /// Waits for one thing and deals with it.
-    async fn turn(&mut self, term: &mut Signal, hup: &mut Signal) {
+    async fn turn(&mut self, signals: &mut Signals) {
         let due = self.core.next_wake().min(self.reload_at.unwrap_or(self.core.next_wake()));
         let wait = due.since(clock::now());
         tokio::select! {
@@ -227,14 +237,14 @@ impl Daemon {
                 }
             }
             Some((setup, reply)) = self.loaded.recv() => self.reloaded(setup, reply),
-            _ = term.recv() => {
+            _ = signals.term.recv() => {
                 let (systemd, inbox) = (self.parts.systemd.clone(), self.parts.inbox.clone());
                 tokio::task::spawn_local(async move {
                     let kind = systemd.own_job().await;
                     let _ = inbox.send(Input::Event(Event::Terminate { kind })).await;
                 });
             }
-            _ = hup.recv() => self.reload_at = Some(clock::now()),
+            _ = signals.hup.recv() => self.reload_at = Some(clock::now()),
             // After what is rare: a flood of frames keeps this one ready without end.
             input = self.inbox.recv() => match input {
                 Some(input) => self.take(input),
@@ -365,116 +375,5 @@ impl Daemon {
             }
             Request::Reload => self.reload(Some(reply)),
         }
-    }
-
-    /// Reads everything again, away from the loop: a slow disk delays no heartbeat.
-    fn reload(&mut self, reply: Option<ReplySender>) {
-        self.parts.notify.reloading();
-        let (config, load) = (self.config.clone(), self.load.clone());
-        let last = self.setup.accepted.clone();
-        tokio::task::spawn_blocking(move || {
-            let _ = load.blocking_send((setup::again(&config, &last), reply));
-        });
-    }
-
-    /// What is wrong keeps the old settings; what needs a new start says so; what did not change
-    /// is not touched.
-    fn reloaded(&mut self, read: Result<Read, String>, reply: Option<ReplySender>) {
-        let (result, wrong) = match read {
-            Ok((new, wrong)) => (self.adopt(new), wrong),
-            Err(words) => (Err(words), Vec::new()),
-        };
-        let wrong = match &result {
-            Ok(_) => wrong,
-            Err(words) => vec![Wrong::of_all(words.clone())],
-        };
-        self.parts.notify.ready();
-        let answer = match result {
-            Ok(words) if wrong.is_empty() => crate::core::Reply::Done(words),
-            Ok(_) => crate::core::Reply::Refused(format!(
-                "{}\nwhat is wrong keeps its last settings; the rest was read again",
-                setup::words(&wrong)
-            )),
-            Err(words) => crate::core::Reply::Refused(words),
-        };
-        self.tell_wrong(wrong);
-        if let Some(reply) = reply {
-            let _ = reply.try_send(Reply::Answer(answer));
-        }
-    }
-
-    /// Says what is wrong in the files now and was not before, and keeps what is in force.
-    fn tell_wrong(&mut self, wrong: Vec<Wrong>) {
-        for news in wrong.iter().filter(|w| !self.wrong.contains(w)) {
-            let mut saying = Saying::new(What::SettingsWrong, news.line());
-            saying.group = news.groups.last().cloned();
-            self.parts.say(&saying);
-        }
-        if wrong.is_empty() && !self.wrong.is_empty() {
-            self.parts.say(&Saying::new(What::SettingsRight, "no file is wrong any more"));
-        }
-        self.wrong = wrong;
-        self.parts.keeper.keep(self.setup.accepted.clone());
-    }
-
-    /// Who does not hear that this node goes by another arbiter may be granted by the one before
-    /// what runs here.
-    fn all_hear_of_it(&self) -> Result<(), String> {
-        let nodes = self.core.view(clock::now()).nodes;
-        let hears = |node: &NodeView| matches!(node.presence, Presence::This | Presence::Alive);
-        match nodes.iter().find(|node| !hears(node)) {
-            None => Ok(()),
-            Some(node) => Err(format!(
-                "[arbiter] is another one, and {} is not heard or does not hear this node, where \
-                 groups run: the arbiter of before could give them to it. Mend the links to it \
-                 first, or stop the groups here",
-                node.name
-            )),
-        }
-    }
-
-    fn adopt(&mut self, new: Setup) -> Result<String, String> {
-        let (old, now) = (&self.setup.settings, &new.settings);
-        if (&old.cluster, &old.nodes, &old.state, old.links.len())
-            != (&now.cluster, &now.nodes, &now.state, now.links.len())
-        {
-            return Err("the cluster's name, its nodes, the number of links or the state file \
-                        changed: systemctl restart hafailover (groups run on meanwhile)"
-                .into());
-        }
-        // Also what is not looked at yet.
-        let holds = self.owns || token::list().iter().any(token::held);
-        if holds && old.back() != now.back() {
-            self.all_hear_of_it()?;
-        }
-        if new.same(&self.setup) {
-            self.setup = new;
-            return Ok("nothing has changed".into());
-        }
-        let relink = old.links != now.links;
-        let rekeyed = self.setup.keys != new.keys;
-        let arbiter = old.arbiter != now.arbiter || now.arbiter.is_some() && rekeyed;
-        if old.watchdog() != now.watchdog() {
-            let set = self.parts.watchdog.set(now.watchdog(), &self.parts.inbox);
-            set.map_err(|e| format!("the watchdog: {e}: nothing was changed"))?;
-        }
-        self.parts.codec.rekey(new.keys.clone());
-        self.parts.systemd.manage(new.managed());
-        self.parts.fences = fences::Fences::of(&new);
-        self.setup = new;
-        if relink {
-            self.parts.links = Vec::new();
-            self.parts.links = parts::open_links(&self.setup, &self.parts.inbox);
-        }
-        if arbiter {
-            let opened = parts::open_arbiter(&self.setup, &self.parts.inbox);
-            self.parts.arbiter = opened.unwrap_or_else(|error| {
-                self.parts.log.error(format!("the arbiter: {error}"));
-                None
-            });
-        }
-        self.happen(Event::Reconfigured { policy: Box::new(self.setup.policy()) });
-        self.happen(parts::cables(&self.setup));
-        Ok("the configuration was read again".into())
     }
 }

@@ -101,7 +101,7 @@ impl Source {
     fn placed(self, config: &Path, last: &Accepted) -> Result<Source, String> {
         let before = last.settings().ok().filter(|_| holds());
         let name = config.display().to_string();
-        match before.and_then(|before| load::displaced(&self.text, &name, &before.nodes)) {
+        match before.and_then(|before| load::displaced(&self.text, &name, &before)) {
             Some(error) => Err(error.to_string()),
             None => Ok(self),
         }
@@ -110,11 +110,11 @@ impl Source {
     /// A daemon that has heard nobody yet does not know who would still ask the arbiter by which
     /// groups are held here.
     fn granted_before(self, config: &Path, last: &Accepted) -> Result<Source, String> {
-        let other = last.settings().is_ok_and(|before| before.back() != self.settings.back());
+        let other = last.settings().is_ok_and(|before| !before.same_arbiter(&self.settings));
         if other {
             return Err(format!(
-                "{}: [arbiter] is another one, and this node holds groups: once every node hears \
-                 this one, systemctl reload hafailover takes it, and a restart does not; or stop \
+                "{}: [arbiter] is another one, and this node holds groups: once every other node \
+                 has it, systemctl reload hafailover takes it, and a restart does not; or stop \
                  the groups here first",
                 config.display()
             ));

@@ -77,7 +77,7 @@ fn nodes_that_stay_keep_their_places() {
         rest.to_string() + &nodes.collect::<String>()
     };
     let lines = list("").lines().count();
-    let before = load::parse(&list("abc"), "h", "b").expect("good").nodes;
+    let before = load::parse(&list("abc"), "h", "b").expect("good");
     for good in ["abc", "ab", "abcd", "abd", "dbc", "dbe"] {
         assert_eq!(load::displaced(&list(good), "h", &before), None, "{good}");
     }
@@ -92,6 +92,55 @@ fn nodes_that_stay_keep_their_places() {
         assert!(words.starts_with(&place) && words.contains(word), "{bad}: {words}");
         assert!(words.lines().next().is_some_and(|l| l.contains("hafailover standby")), "{words}");
     }
+}
+
+/// Goal: leases on a disk are of one list of nodes, and any other one is told where groups run.
+#[test]
+fn leases_on_a_disk_are_of_one_list() {
+    let list = |names: &str| {
+        let nodes = names.chars().map(|n| format!("[[node]]\nname = \"{n}\"\n"));
+        let rest = "[cluster]\nname = \"c\"\n[[link]]\ntype = \"udp\"\ninterface = \"eth1\"\n\
+                    [arbiter]\nkind = \"sanlock\"\n[arbiter.sanlock]\n\
+                    device = \"/dev/disk/by-partlabel/leases\"\n";
+        rest.to_string() + &nodes.collect::<String>()
+    };
+    let before = load::parse(&list("abc"), "h", "b").expect("good");
+    assert_eq!(load::displaced(&list("abc"), "h", &before), None);
+    for bad in ["ab", "abcd", "abd", "bac"] {
+        let words = load::displaced(&list(bad), "h.toml", &before).expect(bad).to_string();
+        assert!(words.contains("disk format --leases"), "{bad}: {words}");
+    }
+}
+
+/// Goal: who grants the leases is another one where it does not know what the other granted.
+#[test]
+fn another_arbiter_knows_nothing_of_the_first() {
+    let with = |arbiter: &str| {
+        let rest = "[cluster]\nname = \"c\"\n[[node]]\nname = \"a\"\n[[node]]\nname = \"b\"\n\
+                    [[link]]\ntype = \"udp\"\ninterface = \"eth1\"\n";
+        load::parse(&format!("{rest}{arbiter}"), "h", "a").expect("good")
+    };
+    let etcd = |more: &str| with(&format!("[arbiter]\nkind = \"etcd\"\n[arbiter.etcd]\n{more}\n"));
+    let witness = |more: &str| {
+        with(&format!("[arbiter]\nkind = \"witness\"\n[arbiter.witness]\naddress = {more}\n"))
+    };
+    let one = etcd("endpoints = [\"http://a:2379\", \"http://b:2379\"]");
+    let same = [
+        etcd("endpoints = [\"http://b:2379\", \"http://a:2379\"]"),
+        etcd("endpoints = [\"http://b:2379\", \"http://c:2379\"]"),
+        etcd("endpoints = [\"https://a:2379\"]\nca = \"/etc/ca\""),
+    ];
+    assert!(same.iter().all(|s| one.same_arbiter(s) && s.same_arbiter(&one)));
+    let others = [
+        etcd("endpoints = [\"http://c:2379\"]"),
+        etcd("endpoints = [\"http://a:2379\"]\nprefix = \"/other\""),
+        witness("\"10.0.0.1\""),
+        with(""),
+    ];
+    assert!(!others.iter().any(|o| one.same_arbiter(o) || o.same_arbiter(&one)));
+    let (here, there) = (witness("\"10.0.0.1\""), witness("\"10.0.0.2\""));
+    assert!(here.same_arbiter(&here) && !here.same_arbiter(&there));
+    assert!(with("").same_arbiter(&with("")));
 }
 
 /// Goal: nobody but root tells a daemon what it once accepted.

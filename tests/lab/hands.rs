@@ -58,8 +58,9 @@ fn whose_hand_it_was(c: &mut Cluster) {
     c.one_owner();
 }
 
-/// systemd stops the target with a mount, as it does of a disk that is gone, and the mount is busy,
-/// as nothing says that the agent is to be stopped before it, and stays: no person stopped the group, whenever that is looked at.
+/// systemd stops the target with a mount, as it does when a disk is gone; the mount is busy, as
+/// nothing stops the agent before it, and stays. No person stopped the group, whenever that is
+/// looked at.
 fn a_mount_that_stays_busy(c: &mut Cluster) {
     let agent = AGENT.replace("RequiresMountsFor=/srv\n", "");
     c.configure_with(TAKEOVER, TARGET, &agent);

@@ -19,6 +19,7 @@ pub const ALL: &[(&str, Story)] = &[
     ("witness_and_a_group_whose_files_are_gone", files_gone),
     ("witness_and_a_stop_that_outlives_its_lease", stop_outlives_the_lease),
     ("witness_another_one_while_cut", another_one_while_cut),
+    ("witness_another_one_owner_last", another_one_owner_last),
     ("witness_stopped_in_a_maintenance_not_heard", stopped_in_maintenance),
     ("etcd_lost_and_back", lost_and_back::<Etcds>),
     ("etcd_one_member_lost", one_member_lost),
@@ -229,14 +230,23 @@ fn stop_outlives_the_lease(c: &mut Cluster) {
     no_overlap(c, "a stop that outlives its lease");
 }
 
-/// The witness of before could give to n2 what runs here, so n1 keeps to it.
+/// Writes another witness there, which there is none of; with this the file is read again.
+const ANOTHER: &str = "sed -i 's/^address = .*50\"/address = \"192.168.0.51\"/' \
+    /etc/hafailover/hafailover.toml; hafailover reload";
+
+/// The witness of before could give to n2 what runs here, so n1 keeps to it: also while nobody has
+/// noticed the cut yet.
 fn another_one_while_cut(c: &mut Cluster) {
     let _arbiter = start::<Witness>(c);
     cut_heartbeats(c);
+    let reload = c.lab.node(0).run(ANOTHER);
+    assert!(
+        reload.code != 0 && reload.text.contains("[arbiter] is another one"),
+        "{}",
+        reload.text
+    );
     c.told(0, "peer-silent");
-    let file = "/etc/hafailover/hafailover.toml";
-    c.lab.node(0).must(&format!("sed -i 's/^address = .*50\"/address = \"192.168.0.51\"/' {file}"));
-    let reload = c.lab.node(0).run("hafailover reload");
+    let reload = c.lab.node(0).run(ANOTHER);
     assert!(reload.code != 0 && reload.text.contains("n2 is not heard"), "{}", reload.text);
     c.lab.node(0).must("systemctl restart hafailover");
     c.told_times(0, "group-adopted", 1);
@@ -245,6 +255,23 @@ fn another_one_while_cut(c: &mut Cluster) {
     leased(c, 0);
     assert_eq!(c.lab.node(1).told("group-started"), 0);
     no_overlap(c, "another witness while cut");
+}
+
+/// Who might be granted by the witness of before goes by the new one when n1 does.
+fn another_one_owner_last(c: &mut Cluster) {
+    let _arbiter = start::<Witness>(c);
+    let reload = c.lab.node(0).run(ANOTHER);
+    let words = "n2 still has the file of before";
+    assert!(reload.code != 0 && reload.text.contains(words), "{}", reload.text);
+    c.lab.node(1).must(ANOTHER);
+    c.told(0, "peer-differs");
+    c.lab.node(0).must(ANOTHER);
+    runs_for(c, LEASE * 2);
+    assert_eq!(c.lab.node(1).told("group-started"), 0);
+    // Nobody grants anything, and what n2 vouched for ends.
+    cut_heartbeats(c);
+    c.told(0, "group-released");
+    no_overlap(c, "another witness, the owner last");
 }
 
 /// n2 has not heard of the maintenance: nothing is left that it may start when the lease is over.

@@ -12,6 +12,7 @@ pub const ALL: &[(&str, Story)] = &[
     ("upgrade_of_the_package", upgrade_of_the_package),
     ("reload_reexec_and_dbus_restart_in_a_takeover", systemd_in_a_takeover),
     ("real_time_is_refused", real_time_is_refused),
+    ("stopped_before_it_is_ready", stopped_before_it_is_ready),
 ];
 
 /// Slow enough that something can happen between its two ends.
@@ -48,6 +49,22 @@ fn reboot_hands_over_and_returns(c: &mut Cluster) {
 /// Shows which life of each member runs.
 pub const MEMBERS: &str =
     "systemctl show -P InvocationID agent srv.mount 'hafailover-ip@192.168.0.100-24.service'";
+
+/// A daemon that adopts its group still waits for its file, here a pipe, when it is told to stop:
+/// it is a stop like any other.
+fn stopped_before_it_is_ready(c: &mut Cluster) {
+    c.start_all(TAKEOVER);
+    c.lab.node(0).must(
+        "cd /etc/hafailover; cp hafailover.toml /run/saved; rm hafailover.toml; \
+         mkfifo hafailover.toml; systemctl kill -s KILL hafailover; exec 3>hafailover.toml; \
+         rm hafailover.toml; cp /run/saved hafailover.toml; systemctl stop --no-block hafailover; \
+         while [ \"$(systemctl is-active hafailover)\" = activating ]; do :; done; \
+         cat /run/saved >&3",
+    );
+    c.runs_on(1);
+    assert_eq!(c.evidence(1), "n1=Released");
+    c.one_owner();
+}
 
 /// Installed anew, the package restarts the daemon and nothing else; with a file by which the
 /// daemon could not start again, not even that. Removed, it gives the groups away first.

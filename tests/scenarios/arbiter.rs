@@ -54,7 +54,8 @@ impl World {
                 let [lease, most, wait] = [lease, most, wait].map(|word| duration(word));
                 let n = node(n);
                 let policy = &mut self.policies[n];
-                (policy.lease, policy.fingerprint) = (Some(LeaseTimes { lease, most, wait }), 3);
+                policy.fingerprint = 2 + lease.as_secs();
+                policy.lease = Some(LeaseTimes { lease, most, wait });
             }
             ["restarts"] => {
                 let kept = self.arbiter.grants.kept().clone();

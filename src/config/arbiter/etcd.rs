@@ -34,6 +34,13 @@ pub struct Settings {
     pub password_file: Option<PathBuf>,
 }
 
+impl Settings {
+    /// `HOST:PORT` of each.
+    pub fn members(&self) -> impl Iterator<Item = &str> {
+        self.endpoints.iter().filter_map(|e| e.split_once("://")).map(|(_, member)| member)
+    }
+}
+
 impl Table {
     pub fn check(&self) -> Result<Settings, String> {
         if self.endpoints.is_empty() || self.endpoints.len() > ENDPOINTS_MAX {

@@ -76,6 +76,21 @@ pub enum Back {
     Sanlock(sanlock::Settings),
 }
 
+impl Back {
+    /// Whether this one knows what the other has granted, however it is reached: an etcd is the
+    /// same as long as one of its members is.
+    pub fn is(&self, other: &Back) -> bool {
+        match (self, other) {
+            (Back::Witness(one), Back::Witness(other)) => one.address == other.address,
+            (Back::Etcd(one), Back::Etcd(other)) => {
+                one.prefix == other.prefix && one.members().any(|m| other.members().any(|o| m == o))
+            }
+            (Back::Sanlock(one), Back::Sanlock(other)) => one.device == other.device,
+            _ => false,
+        }
+    }
+}
+
 /// A refusal, and where.
 type Wrong = (Range<usize>, String);
 

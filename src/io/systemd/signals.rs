@@ -151,8 +151,8 @@ fn group_of(shared: &Shared, unit: &str) -> Option<(GroupName, String)> {
     })
 }
 
-/// PID 1 unloads a target that is down and that no loaded unit names, and knows no more when it went
-/// down: this signal comes before that, and before the end of the job.
+/// PID 1 unloads a target that is down and that no loaded unit names, and knows no more when it
+/// went down: this signal comes before that, and before the end of the job.
 fn target_went(shared: &Shared, path: &str, changed: &bus::Properties) {
     let down = bus::number(changed, "InactiveEnterTimestampMonotonic");
     let groups = shared.groups.borrow();

@@ -1,0 +1,138 @@
+//! New settings under way: read again, adopted as a whole or refused, and told.
+
+use super::setup::{self, Read, Setup};
+use super::{Daemon, fences, parts};
+use crate::config::target::Wrong;
+use crate::core::Event;
+use crate::core::say::{Saying, What};
+use crate::io::{ReplySender, clock, token};
+use crate::wire::control::Reply;
+
+impl Daemon {
+    /// Reads everything again, away from the loop: a slow disk delays no heartbeat.
+    pub(super) fn reload(&mut self, reply: Option<ReplySender>) {
+        self.parts.notify.reloading();
+        let (config, load) = (self.config.clone(), self.load.clone());
+        let last = self.setup.accepted.clone();
+        tokio::task::spawn_blocking(move || {
+            let _ = load.blocking_send((setup::again(&config, &last), reply));
+        });
+    }
+
+    /// What is wrong keeps the old settings; what needs a new start says so; what did not change
+    /// is not touched.
+    pub(super) fn reloaded(&mut self, read: Result<Read, String>, reply: Option<ReplySender>) {
+        let (result, wrong) = match read {
+            Ok((new, wrong)) => (self.adopt(new), wrong),
+            Err(words) => (Err(words), Vec::new()),
+        };
+        let wrong = match &result {
+            Ok(_) => wrong,
+            Err(words) => vec![Wrong::of_all(words.clone())],
+        };
+        self.parts.notify.ready();
+        let answer = match result {
+            Ok(words) if wrong.is_empty() => crate::core::Reply::Done(words),
+            Ok(_) => crate::core::Reply::Refused(format!(
+                "{}\nwhat is wrong keeps its last settings; the rest was read again",
+                setup::words(&wrong)
+            )),
+            Err(words) => crate::core::Reply::Refused(words),
+        };
+        self.tell_wrong(wrong);
+        if let Some(reply) = reply {
+            let _ = reply.try_send(Reply::Answer(answer));
+        }
+    }
+
+    /// Says what is wrong in the files now and was not before, and keeps what is in force.
+    pub(super) fn tell_wrong(&mut self, wrong: Vec<Wrong>) {
+        for news in wrong.iter().filter(|w| !self.wrong.contains(w)) {
+            let mut saying = Saying::new(What::SettingsWrong, news.line());
+            saying.group = news.groups.last().cloned();
+            self.parts.say(&saying);
+        }
+        if wrong.is_empty() && !self.wrong.is_empty() {
+            self.parts.say(&Saying::new(What::SettingsRight, "no file is wrong any more"));
+        }
+        self.wrong = wrong;
+        self.parts.keeper.keep(self.setup.accepted.clone());
+    }
+
+    /// Who goes by the arbiter of before may be granted by it what runs here: this node changes
+    /// last.
+    fn all_others_have(&self, new: &Setup) -> Result<(), String> {
+        let Some((node, heard)) = self.core.behind(clock::now(), new.policy().fingerprint) else {
+            return Ok(());
+        };
+        let (why, what) = match heard {
+            true => (
+                "still has the file of before",
+                "Copy the file there and reload it there first, where nothing runs, and here last; \
+                 groups on several nodes are moved to one before",
+            ),
+            false => (
+                "is not heard or does not hear this node",
+                "Mend the links to it first, or stop the groups here",
+            ),
+        };
+        Err(format!(
+            "[arbiter] is another one, and {node} {why}, while groups run here: the arbiter of \
+             before could give them to it. {what}"
+        ))
+    }
+
+    fn adopt(&mut self, new: Setup) -> Result<String, String> {
+        let (old, now) = (&self.setup.settings, &new.settings);
+        // Also what is not looked at yet.
+        let holds = self.owns || token::list().iter().any(token::held);
+        let other_arbiter = holds && !old.same_arbiter(now);
+        if (&old.cluster, &old.nodes, &old.state, old.links.len())
+            != (&now.cluster, &now.nodes, &now.state, now.links.len())
+        {
+            let what =
+                "the cluster's name, its nodes, the number of links or the state file changed";
+            return Err(match other_arbiter {
+                true => format!(
+                    "{what}, and so did [arbiter], while groups run here: change one after the \
+                     other, [arbiter] by a reload, and what is left by a restart"
+                ),
+                false => {
+                    format!("{what}: systemctl restart hafailover (groups run on meanwhile)")
+                }
+            });
+        }
+        if other_arbiter {
+            self.all_others_have(&new)?;
+        }
+        if new.same(&self.setup) {
+            self.setup = new;
+            return Ok("nothing has changed".into());
+        }
+        let relink = old.links != now.links;
+        let rekeyed = self.setup.keys != new.keys;
+        let arbiter = old.arbiter != now.arbiter || now.arbiter.is_some() && rekeyed;
+        if old.watchdog() != now.watchdog() {
+            let set = self.parts.watchdog.set(now.watchdog(), &self.parts.inbox);
+            set.map_err(|e| format!("the watchdog: {e}: nothing was changed"))?;
+        }
+        self.parts.codec.rekey(new.keys.clone());
+        self.parts.systemd.manage(new.managed());
+        self.parts.fences = fences::Fences::of(&new);
+        self.setup = new;
+        if relink {
+            self.parts.links = Vec::new();
+            self.parts.links = parts::open_links(&self.setup, &self.parts.inbox);
+        }
+        if arbiter {
+            let opened = parts::open_arbiter(&self.setup, &self.parts.inbox);
+            self.parts.arbiter = opened.unwrap_or_else(|error| {
+                self.parts.log.error(format!("the arbiter: {error}"));
+                None
+            });
+        }
+        self.happen(Event::Reconfigured { policy: Box::new(self.setup.policy()) });
+        self.happen(parts::cables(&self.setup));
+        Ok("the configuration was read again".into())
+    }
+}
