@@ -98,4 +98,7 @@ fn deeper() -> Vec<Plan> {
         plan("quorum, any two", QUORUM, &[ALL, ALL]),
         plan("any three", WARM, &[ALL, ALL, ALL]),
     ]
+    .into_iter()
+    .chain(sharp())
+    .collect()
 }
