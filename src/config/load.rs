@@ -1,11 +1,11 @@
 //! From the text of hafailover.toml to checked settings. Every refusal says where, what and how to
 //! mend it.
 
-use super::arbiter::{self, Back};
+use super::arbiter::{self, Back, sanlock};
 use super::fence;
 use super::file::{self, File};
 use super::link;
-use super::settings::{Link, Node, Settings};
+use super::settings::{Link, LinkKind, Node, Settings};
 use crate::core::name::{LINKS_MAX, LinkId, NODES_MAX, NodeId};
 use crate::core::policy::{OnLost, OnSilence, QuorumLost, Safety, Timing};
 use sha2::{Digest, Sha256};
@@ -38,9 +38,9 @@ pub fn displaced(text: &str, name: &str, before: &Settings) -> Option<ConfigErro
         let n = (0..file.nodes.len().max(before.nodes.len())).find(|n| !same(*n))?;
         let span = file.nodes.get(n).or(file.nodes.last())?.name.span();
         let what = format!(
-            "the leases on {} are of the nodes of before, and this node holds groups by them: stop \
-             hafailover on every node, and then start it with the new list everywhere after \
-             hafailover disk format --leases --force-of-ours on one",
+            "the leases on {0} are of the nodes of before, and this node holds groups by them: \
+             stop hafailover on every node, and then start it with the new list everywhere after \
+             hafailover disk format --leases --force-of-ours {0} on one",
             leases.device.display()
         );
         return Some(source.at(span, &what));
@@ -89,6 +89,9 @@ pub fn parse(text: &str, name: &str, hostname: &str) -> Result<Settings, ConfigE
         source.links(&file, &link::Of { cluster: &cluster, nodes: &nodes, timing: &timing })?;
     let safety = source.safety(&file.safety, &timing, nodes.len())?;
     let arbiter = source.arbiter(&file, &timing, &safety)?;
+    if let Some(Back::Sanlock(leases)) = arbiter.as_ref().map(|a| &a.back) {
+        source.apart(&file, &links, leases)?;
+    }
     let fence_delay = source.duration(&file.safety.fence_delay, fence::DELAY)?;
     let fences =
         fence::fences(&file.fences, &nodes).map_err(|(span, what)| source.at(span, &what))?;
@@ -280,6 +283,21 @@ impl Source<'_> {
             Some(lost) if *lost.get_ref() == file::QuorumLost::Stop => Ok(QuorumLost::Stop),
             Some(_) | None => Ok(QuorumLost::Keep),
         }
+    }
+
+    /// Slots and leases are written by different programs, each over all of its device.
+    fn apart(
+        &self,
+        file: &File,
+        links: &[Vec<Link>],
+        leases: &sanlock::Settings,
+    ) -> Result<(), ConfigError> {
+        let same = |l: &&Link| matches!(&l.kind, LinkKind::Disk(d) if d.device == leases.device);
+        let Some(link) = links.iter().flatten().find(same) else { return Ok(()) };
+        let span = file.links[usize::from(link.id.0)].span();
+        let what = "the device has the leases of [arbiter.sanlock]: slots need a partition of \
+                    their own";
+        Err(self.at(span, what))
     }
 
     fn arbiter(

@@ -159,7 +159,8 @@ impl Settings {
         self.arbiter.as_ref().map(|arbiter| &arbiter.back)
     }
 
-    /// Whether who grants the leases by these settings knows what was granted by the others.
+    /// Whether who grants the leases by these settings knows what was granted by the others, of the
+    /// same cluster.
     pub fn same_arbiter(&self, other: &Settings) -> bool {
         match (self.back(), other.back()) {
             (Some(one), Some(other)) => one.is(other),

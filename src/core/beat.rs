@@ -32,6 +32,9 @@ impl Core {
             for n in (0..self.links.len()).filter(|n| self.policy.has(LinkId(*n as u8))) {
                 self.links[n].seq += 1;
                 self.beat.stamp = now.max(self.beat.stamp + Duration::from_nanos(1));
+                let settings = self.world(now).spoken_settings();
+                let before = self.beat.settings.filter(|(before, _)| *before == settings);
+                self.beat.settings = before.or(Some((settings, self.beat.stamp)));
                 let heartbeat = Box::new(self.heartbeat(now, LinkId(n as u8), &page));
                 self.out.push(Action::Send { link: LinkId(n as u8), heartbeat });
             }
@@ -88,7 +91,7 @@ impl Core {
             link,
             stamp: self.beat.stamp,
             mood: self.mood(),
-            fingerprint: self.policy.fingerprint,
+            fingerprint: self.beat.settings.map_or(self.policy.fingerprint, |(said, _)| said),
             echoes: echoes.collect(),
             wishes: self.store.durable.wishes.clone(),
             groups: page.groups.iter().filter_map(|name| self.report(now, name)).collect(),
@@ -219,7 +222,9 @@ impl Core {
                 self.touched.insert(name);
             }
         }
-        if record.wishes != self.store.durable.wishes || record.known != self.store.durable.known {
+        let (before, me) = (&self.store.durable, &self.policy.me);
+        let settings = record.settings.get(me) != before.settings.get(me);
+        if record.wishes != before.wishes || record.known != before.known || settings {
             self.beat.now = true;
         }
     }

@@ -219,7 +219,9 @@ fn silent(
         return Ok(Evidence::Operator { by: by.clone() });
     }
     let report = peer.reports.get(group);
-    if peer.mood.leaving && report.is_some_and(|r| r.held == Held::No) {
+    // It would come back with another arbiter, to which the group is free.
+    let follows = !world.has_leases() || world.record.settings.get(&id) != Some(&UNHEARD);
+    if follows && peer.mood.leaving && report.is_some_and(|r| r.held == Held::No) {
         return Ok(Evidence::Released);
     }
     if world.policy.lease.is_some() {
@@ -239,7 +241,7 @@ fn silent(
             "{name} is silent, and silence = \"hold\" does not take silence as proof"
         ));
     }
-    if let Some(words) = stays_without_a_majority(world, id) {
+    if let Some(words) = other_silence(world, id) {
         return barred(words);
     }
     if world.disarmed_at(id) {
@@ -309,10 +311,14 @@ fn other_settings(world: &World, id: NodeId) -> Option<String> {
     }
 }
 
-fn stays_without_a_majority(world: &World, id: NodeId) -> Option<String> {
+/// Why its silence proves nothing that it proved of one with our settings.
+fn other_silence(world: &World, id: NodeId) -> Option<String> {
+    let words = other_settings(world, id)?;
+    if world.has_leases() {
+        return Some(format!("{words}, and may live on a lease"));
+    }
     let stops = world.policy.safety.quorum_lost == QuorumLost::Stop;
-    let words = other_settings(world, id).filter(|_| stops)?;
-    Some(format!("{words}, and may not stop without a majority"))
+    stops.then(|| format!("{words}, and may not stop without a majority"))
 }
 
 /// A peer that does not hear us, and does not hold the group: what it promises it cannot know.
@@ -403,7 +409,7 @@ fn unseen(
     if let Some(words) = world.no_silence(id) {
         return barred(words);
     }
-    if let Some(words) = stays_without_a_majority(world, id) {
+    if let Some(words) = other_silence(world, id) {
         return barred(words);
     }
     if world.policy.safety.unseen == OnSilence::Hold {

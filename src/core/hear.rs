@@ -2,8 +2,9 @@
 
 use super::heartbeat::{Heartbeat, Held, Phase, Unfit};
 use super::name::{LinkId, NodeId};
+use super::record::UNHEARD;
 use super::say::{Saying, What};
-use super::time::Instant;
+use super::time::{Duration, Instant};
 use super::view::Presence;
 use super::{Action, Core};
 
@@ -40,7 +41,7 @@ impl Core {
         self.learn_wishes(beat);
         self.learn_epochs(beat);
         self.learn_lasting(beat.from);
-        self.store.record.settings.insert(beat.from, beat.fingerprint);
+        self.learn_settings(beat.from);
         self.count_vouchers(beat);
         self.touched.extend(news.changed);
         self.compare_texts(beat);
@@ -53,6 +54,22 @@ impl Core {
                              run systemctl reload hafailover";
                 self.say(Saying::new(What::PeerDiffers, words).peer(beat.from));
             }
+        }
+    }
+
+    /// After a change of our own it counts once it has heard of that: what it does by it, it says
+    /// from then on.
+    fn learn_settings(&mut self, from: NodeId) {
+        let (peer, ours) = (&self.peers[&from], self.policy.fingerprint);
+        let said = self.beat.settings.filter(|(said, _)| *said == ours);
+        let told = said.is_some_and(|(_, since)| peer.sign() >= Some(since));
+        let theirs = &mut self.store.record.settings;
+        if !told && theirs.get(&from) == Some(&UNHEARD) {
+            return;
+        }
+        theirs.insert(from, peer.fingerprint);
+        if self.policy.lease.is_none() && self.peers.keys().all(|p| theirs.get(p) == Some(&ours)) {
+            self.store.record.waits = Duration::ZERO;
         }
     }
 

@@ -144,7 +144,9 @@ impl World<'_> {
         let waits = self.policy.lease.as_ref().is_some_and(|l| self.durable.waits >= l.wait);
         // A node that goes away, or cannot write, still knows that it does not run the group.
         let sound = matches!(self.ill, None | Some(Unfit::Leaving | Unfit::NoState));
-        if !idle || self.doubting || !sound || !waits {
+        // Who counts it goes by what was said of our settings.
+        let spoken = self.spoken_settings() == self.policy.fingerprint;
+        if !idle || self.doubting || !sound || !waits || !spoken {
             return None;
         }
         let promised = self.durable.groups.get(name).and_then(|r| r.promise);

@@ -167,6 +167,8 @@ struct Beat {
     page: u8,
     /// Groups that changed lately go into every heartbeat, for so many more.
     hot: BTreeMap<GroupName, u8>,
+    /// The settings that are spoken of, and the first stamp with them.
+    settings: Option<(u64, Instant)>,
 }
 
 impl Core {
@@ -215,6 +217,7 @@ impl Core {
                 stamp: Instant::default(),
                 page: 0,
                 hot: BTreeMap::new(),
+                settings: None,
             },
             touched: BTreeSet::new(),
             jobs: 0,
@@ -438,7 +441,11 @@ impl Core {
 
     /// Whether this node owns anything: it must not be put to sleep.
     pub fn owns(&self) -> bool {
-        self.groups.values().any(|g| g.held() == Held::Yes)
+        self.owned().next().is_some()
+    }
+
+    pub fn owned(&self) -> impl Iterator<Item = &GroupName> {
+        self.groups.iter().filter(|(_, g)| g.held() == Held::Yes).map(|(name, _)| name)
     }
 
     /// Whether any group is held here, or not yet read, that may not stay as it is without us. In

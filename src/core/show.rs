@@ -20,7 +20,8 @@ impl Core {
             (!alive || peer.fingerprint != settings).then_some((*id, alive))
         });
         let (id, alive) = behind.next()?;
-        Some((self.policy.nodes.get(usize::from(id.0))?, alive))
+        let name = self.policy.nodes.get(usize::from(id.0));
+        Some((name.map_or("?", String::as_str), alive))
     }
 
     pub fn view(&self, now: Instant) -> View {
@@ -117,7 +118,8 @@ impl Core {
         if let Some(why) = &self.arbiter.lost {
             words.push(format!(
                 "the arbiter does not answer ({why}): the loss of a peer as well stops what runs: \
-                 mend it, or its address in [arbiter]; explain GROUP shows the time that is left"
+                 mend it, or write another [arbiter] on all nodes and reload them at once, where \
+                 groups run last; explain GROUP shows the time that is left"
             ));
         }
         if let Some((why, _)) = &self.store.failed {

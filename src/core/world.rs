@@ -71,6 +71,17 @@ impl World<'_> {
         self.peers.get(&id).map_or(Presence::Unseen, presence)
     }
 
+    /// By what is on disk: a daemon that starts anew must not have said more than it knows.
+    pub fn spoken_settings(&self) -> u64 {
+        self.durable.settings.get(&self.me).copied().unwrap_or(self.policy.fingerprint)
+    }
+
+    /// Somebody may live on a lease: by our settings, or by those of before, which somebody was
+    /// last heard with.
+    pub fn has_leases(&self) -> bool {
+        self.policy.lease.is_some() || self.record.waits > Duration::ZERO
+    }
+
     pub fn heard(&self, id: NodeId) -> bool {
         match self.presence(id) {
             Presence::This | Presence::Alive | Presence::Deaf | Presence::Late => true,

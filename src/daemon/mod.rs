@@ -128,7 +128,12 @@ struct Going {
 }
 
 /// A configuration read anew, and who asked for it.
-type Loaded = (Result<Read, String>, Option<ReplySender>);
+struct Loaded {
+    read: Result<Read, String>,
+    /// It is on disk already.
+    kept: bool,
+    reply: Option<ReplySender>,
+}
 
 impl Daemon {
     fn start(
@@ -236,7 +241,7 @@ impl Daemon {
                     self.happen(event);
                 }
             }
-            Some((setup, reply)) = self.loaded.recv() => self.reloaded(setup, reply),
+            Some(loaded) = self.loaded.recv() => self.loaded(loaded),
             _ = signals.term.recv() => {
                 let (systemd, inbox) = (self.parts.systemd.clone(), self.parts.inbox.clone());
                 tokio::task::spawn_local(async move {

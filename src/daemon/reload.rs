@@ -1,9 +1,11 @@
 //! New settings under way: read again, adopted as a whole or refused, and told.
 
 use super::setup::{self, Read, Setup};
-use super::{Daemon, fences, parts};
+use super::{Daemon, Loaded, fences, parts};
+use crate::config::accepted;
 use crate::config::target::Wrong;
 use crate::core::Event;
+use crate::core::name::GroupName;
 use crate::core::say::{Saying, What};
 use crate::io::{ReplySender, clock, token};
 use crate::wire::control::Reply;
@@ -15,13 +17,32 @@ impl Daemon {
         let (config, load) = (self.config.clone(), self.load.clone());
         let last = self.setup.accepted.clone();
         tokio::task::spawn_blocking(move || {
-            let _ = load.blocking_send((setup::again(&config, &last), reply));
+            let read = setup::again(&config, &last);
+            let _ = load.blocking_send(Loaded { read, kept: false, reply });
         });
+    }
+
+    /// Another arbiter is on disk before anybody hears of it, and before anything is granted by it:
+    /// a daemon that starts anew must not go back to the one before.
+    pub(super) fn loaded(&mut self, loaded: Loaded) {
+        let Loaded { read, kept, reply } = loaded;
+        match read {
+            Ok(read) if !kept && self.is_fit(&read.0) == Ok(true) => {
+                let (accepted, load) = (read.0.accepted.clone(), self.load.clone());
+                self.parts.keeper.keep_first(accepted, move |saved| {
+                    let file = accepted::FILE;
+                    let read = saved.map(|()| read);
+                    let read = read.map_err(|e| format!("{file}: {e}: nothing was changed"));
+                    let _ = load.blocking_send(Loaded { read, kept: true, reply });
+                });
+            }
+            read => self.reloaded(read, reply),
+        }
     }
 
     /// What is wrong keeps the old settings; what needs a new start says so; what did not change
     /// is not touched.
-    pub(super) fn reloaded(&mut self, read: Result<Read, String>, reply: Option<ReplySender>) {
+    fn reloaded(&mut self, read: Result<Read, String>, reply: Option<ReplySender>) {
         let (result, wrong) = match read {
             Ok((new, wrong)) => (self.adopt(new), wrong),
             Err(words) => (Err(words), Vec::new()),
@@ -59,6 +80,44 @@ impl Daemon {
         self.parts.keeper.keep(self.setup.accepted.clone());
     }
 
+    /// Something is held here that another node might be granted. Also what is not looked at yet.
+    fn holds_for_others(&self, new: &Setup) -> bool {
+        let me = self.setup.settings.me;
+        let alone = |name: &GroupName| {
+            let by = |setup: &Setup| {
+                setup.groups.get(name).is_some_and(|g| g.policy.nodes.iter().all(|n| *n == me))
+            };
+            by(&self.setup) && by(new)
+        };
+        let held = token::list().into_iter().filter(token::held);
+        held.chain(self.core.owned().cloned()).any(|name| !alone(&name))
+    }
+
+    /// Whether it is another arbiter under what runs; `Err`: not to be adopted.
+    fn is_fit(&self, new: &Setup) -> Result<bool, String> {
+        let (old, now) = (&self.setup.settings, &new.settings);
+        let other = !old.same_arbiter(now) && self.holds_for_others(new);
+        if (&old.cluster, &old.nodes, &old.state, old.links.len())
+            != (&now.cluster, &now.nodes, &now.state, now.links.len())
+        {
+            let what =
+                "the cluster's name, its nodes, the number of links or the state file changed";
+            return Err(match other {
+                true => format!(
+                    "{what}, and so did [arbiter], while groups run here: change one after the \
+                     other, [arbiter] by a reload, and what is left by a restart"
+                ),
+                false => {
+                    format!("{what}: systemctl restart hafailover (groups run on meanwhile)")
+                }
+            });
+        }
+        if other {
+            self.all_others_have(new)?;
+        }
+        Ok(other)
+    }
+
     /// Who goes by the arbiter of before may be granted by it what runs here: this node changes
     /// last.
     fn all_others_have(&self, new: &Setup) -> Result<(), String> {
@@ -68,8 +127,8 @@ impl Daemon {
         let (why, what) = match heard {
             true => (
                 "still has the file of before",
-                "Copy the file there and reload it there first, where nothing runs, and here last; \
-                 groups on several nodes are moved to one before",
+                "Copy the file there and reload there first, and here last; what runs there is \
+                 moved here, or stopped, before: hafailover standby, and online afterwards",
             ),
             false => (
                 "is not heard or does not hear this node",
@@ -83,28 +142,8 @@ impl Daemon {
     }
 
     fn adopt(&mut self, new: Setup) -> Result<String, String> {
+        self.is_fit(&new)?;
         let (old, now) = (&self.setup.settings, &new.settings);
-        // Also what is not looked at yet.
-        let holds = self.owns || token::list().iter().any(token::held);
-        let other_arbiter = holds && !old.same_arbiter(now);
-        if (&old.cluster, &old.nodes, &old.state, old.links.len())
-            != (&now.cluster, &now.nodes, &now.state, now.links.len())
-        {
-            let what =
-                "the cluster's name, its nodes, the number of links or the state file changed";
-            return Err(match other_arbiter {
-                true => format!(
-                    "{what}, and so did [arbiter], while groups run here: change one after the \
-                     other, [arbiter] by a reload, and what is left by a restart"
-                ),
-                false => {
-                    format!("{what}: systemctl restart hafailover (groups run on meanwhile)")
-                }
-            });
-        }
-        if other_arbiter {
-            self.all_others_have(&new)?;
-        }
         if new.same(&self.setup) {
             self.setup = new;
             return Ok("nothing has changed".into());

@@ -7,6 +7,7 @@ use crate::config::target::{self, Wrong};
 use crate::config::{self, load};
 use crate::core::name::{GroupName, Session};
 use crate::core::policy::Policy;
+use crate::io::notify;
 use crate::io::systemd::Managed;
 use crate::io::token;
 use crate::wire::keys::Keys;
@@ -94,13 +95,24 @@ impl Source {
     fn read(config: &Path) -> Result<Source, String> {
         let (text, host) = (load::text(config).map_err(|e| e.to_string())?, hostname());
         let settings = load::parse(&text, &config.display().to_string(), &host);
-        Ok(Source { settings: settings.map_err(|e| e.to_string())?, host, text })
+        let settings = settings.map_err(|e| e.to_string())?;
+        let hangs = |time| settings.arbiter.as_ref().and_then(|arbiter| arbiter.hangs(time));
+        match notify::ended_after().and_then(hangs) {
+            Some(words) => Err(words),
+            None => Ok(Source { settings, host, text }),
+        }
     }
 
     /// What a group is held by, here and at an arbiter, goes by the places of the nodes.
     fn placed(self, config: &Path, last: &Accepted) -> Result<Source, String> {
         let before = last.settings().ok().filter(|_| holds());
         let name = config.display().to_string();
+        if before.as_ref().is_some_and(|before| before.cluster != self.settings.cluster) {
+            return Err(format!(
+                "{name}: the cluster has another name, by which neither its state nor its leases \
+                 are known, and this node holds groups: stop hafailover on every node before"
+            ));
+        }
         match before.and_then(|before| load::displaced(&self.text, &name, &before)) {
             Some(error) => Err(error.to_string()),
             None => Ok(self),

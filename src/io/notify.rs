@@ -54,6 +54,12 @@ enum Mode {
     Stopping,
 }
 
+/// After which time without a sign of life PID 1 ends this process, if ever; `None`: it did not
+/// start it.
+pub fn ended_after() -> Option<Option<Duration>> {
+    std::env::var_os("NOTIFY_SOCKET").map(|_| sd_notify::watchdog_enabled())
+}
+
 /// Once, from a program that has nothing else to say.
 pub fn ready_now() {
     let _ = sd_notify::notify(&[NotifyState::Ready]);

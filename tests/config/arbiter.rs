@@ -82,6 +82,39 @@ fn a_group_that_stops_too_slowly_for_the_lease_is_refused() {
     }
 }
 
+/// Goal: the time after which the others count a daemon that hangs as ended is the one in force.
+#[test]
+fn a_daemon_that_may_hang_for_long_needs_a_watchdog() {
+    let with = |more: &str| {
+        let text = ARBITER.replace("[arbiter]\n", &format!("[arbiter]\n{more}"));
+        let read = parse(&format!("{GOOD}{text}"), "h.toml", "n1").expect("good");
+        read.arbiter.expect("one")
+    };
+    let seconds = |s| Some(Duration::from_secs(s));
+    for (time, good) in
+        [(seconds(10), true), (seconds(3), true), (seconds(11), false), (None, false)]
+    {
+        let words = with("").hangs(time);
+        assert_eq!(words.is_none(), good, "{time:?}");
+        assert!(words.is_none_or(|w| w.contains("WatchdogSec=") && w.contains("after 10s")));
+        assert_eq!(with("watchdog = \"5s\"\n").hangs(time), None);
+    }
+}
+
+/// Goal: slots and leases are never written over each other.
+#[test]
+fn a_disk_link_has_not_the_device_of_the_leases() {
+    let text = |link: &str| {
+        format!(
+            "{GOOD}[[link]]\ntype = \"disk\"\ndevice = \"/dev/disk/by-id/{link}\"\n\
+             [arbiter]\nkind = \"sanlock\"\n[arbiter.sanlock]\n\
+             device = \"/dev/disk/by-id/leases\"\n"
+        )
+    };
+    parse(&text("slots"), "h.toml", "n1").expect("two devices");
+    says((text("leases"), GOOD.lines().count() + 1, "partition of their own"));
+}
+
 #[test]
 fn every_wrong_watchdog_says_where_and_what() {
     let with = |more: &str| {

@@ -63,7 +63,7 @@ fn whose_hand_it_was(c: &mut Cluster) {
 /// looked at.
 fn a_mount_that_stays_busy(c: &mut Cluster) {
     let agent = AGENT.replace("RequiresMountsFor=/srv\n", "");
-    c.configure_with(TAKEOVER, TARGET, &agent);
+    c.configure_with(&format!("deadtime = \"4s\"\n{TAKEOVER}"), TARGET, &agent);
     (0..2).for_each(|n| c.start(n));
     c.runs_on(0);
     c.lab.node(0).must(

@@ -53,7 +53,7 @@ pub const MEMBERS: &str =
 /// A daemon that adopts its group still waits for its file, here a pipe, when it is told to stop:
 /// it is a stop like any other.
 fn stopped_before_it_is_ready(c: &mut Cluster) {
-    c.start_all(TAKEOVER);
+    c.start_all(&format!("deadtime = \"4s\"\n{TAKEOVER}"));
     c.lab.node(0).must(
         "cd /etc/hafailover; cp hafailover.toml /run/saved; rm hafailover.toml; \
          mkfifo hafailover.toml; systemctl kill -s KILL hafailover; exec 3>hafailover.toml; \

@@ -57,6 +57,11 @@ impl World {
                 policy.fingerprint = 2 + lease.as_secs();
                 policy.lease = Some(LeaseTimes { lease, most, wait });
             }
+            ["none", n] => {
+                let n = node(n);
+                let policy = &mut self.policies[n];
+                (policy.lease, policy.fingerprint) = (None, 2);
+            }
             ["restarts"] => {
                 let kept = self.arbiter.grants.kept().clone();
                 self.arbiter.grants = Grants::new(now, Some(kept), Duration::ZERO);

@@ -45,7 +45,7 @@ pub const FAULTS: &[Fault] = &[
     fault(
         "takes a leaving holder for released",
         "src/core/evidence.rs",
-        "if «peer.mood.leaving && report.is_some_and(|r| r.held == Held::No)» {",
+        "if follows && «peer.mood.leaving && report.is_some_and(|r| r.held == Held::No)» {",
         "peer.mood.leaving",
     ),
     fault(

@@ -22,6 +22,12 @@ pub const FAULTS: &[Fault] = &[
         "false",
     ),
     fault(
+        "does not look again, when it is granted, for whom it vouched",
+        "src/core/evidence.rs",
+        "if «world.now < free» {",
+        "world.now < free && claim.is_none()",
+    ),
+    fault(
         "forgets for whom it vouched when it restarts",
         "src/core/renew.rs",
         "now + «times.wait.max(record.waits)»",

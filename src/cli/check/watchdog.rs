@@ -3,7 +3,9 @@
 
 use super::Findings;
 use crate::config::arbiter::Watchdog;
+use crate::config::order;
 use crate::config::settings::Settings;
+use crate::config::unit::UnitText;
 use crate::io::token;
 use std::path::{Path, PathBuf};
 
@@ -30,8 +32,19 @@ impl Shown {
 }
 
 pub fn look(root: &Path, settings: &Settings, findings: &mut Findings) {
-    if settings.arbiter.is_none() {
+    let Some(arbiter) = &settings.arbiter else {
+        if !settings.all_fenced() {
+            findings.note(
+                "no watchdog: one lives on the leases of an [arbiter]; a machine that stands still \
+                 as a whole for longer than deadtime, and goes on, writes until it has heard of \
+                 the new owner",
+            );
+        }
         return;
+    };
+    if let Some(unit) = UnitText::load(root, "hafailover.service").ok().flatten() {
+        let time = unit.last("Service", "WatchdogSec").and_then(|line| order::span(&line.value));
+        arbiter.hangs(time).into_iter().for_each(|words| findings.error(words));
     }
     match settings.watchdog() {
         Some(watchdog) => device(root, &watchdog, findings),

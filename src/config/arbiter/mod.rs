@@ -18,9 +18,10 @@ const LEASE_LEAST: Duration = Duration::from_secs(2);
 const LEASE_MOST: Duration = Duration::from_secs(3600);
 /// For the loop that is late, and a reset that takes its time.
 const SLACK: Duration = Duration::from_secs(1);
-/// After so long a daemon that hangs is there again, or its guard is at work: WatchdogSec= of
-/// hafailover.service, and a restart.
-const HUNG: Duration = Duration::from_secs(12);
+/// WatchdogSec= of hafailover.service, after which PID 1 ends a daemon that hangs.
+const HANGS: Duration = Duration::from_secs(10);
+/// After so long such a daemon is there again, or its guard is at work: that, and a restart.
+const HUNG: Duration = HANGS.saturating_add(Duration::from_secs(2));
 /// In hundredths of a percent: 1 %.
 const DRIFT: u32 = 100;
 const DRIFT_MOST: u32 = 1000;
@@ -133,6 +134,24 @@ pub fn check(table: &Table, timing: &Timing, safety: &Safety) -> Result<Settings
     let most = most(lease, watchdog.as_ref().map(|w| w.seconds));
     let times = LeaseTimes { lease, most, wait: wait(most, drift) };
     Ok(Settings { back: back(table)?, times, drift, watchdog })
+}
+
+impl Settings {
+    /// What is wrong if PID 1 ends a daemon that hangs after this time, or never: no hardware
+    /// watchdog makes up for it, and the others count on it.
+    pub fn hangs(&self, ended_after: Option<Duration>) -> Option<String> {
+        let late = ended_after.is_none_or(|time| time > HANGS);
+        (late && self.watchdog.is_none()).then(|| {
+            let time = ended_after.map_or("off".into(), show);
+            format!(
+                "WatchdogSec= of hafailover.service is {time}: the other nodes count on a daemon \
+                 that hangs to be ended after {}, before its leases are over for them: remove the \
+                 line (systemctl cat hafailover), systemctl daemon-reload and restart hafailover; \
+                 or write watchdog = \"10s\" in [arbiter], where every node has such a device",
+                show(HANGS)
+            )
+        })
+    }
 }
 
 /// `1%`, `0.5%` in hundredths of a percent.

@@ -21,6 +21,7 @@ pub const ROWS: &[&str] = &[
     "cut from peers and arbiter",
     "hung daemon ended",
     "machine switched off by its fence",
+    "node cut from its storage",
     "fence failed",
     "fence given up",
     "fence found lying",

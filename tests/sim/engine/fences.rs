@@ -18,7 +18,8 @@ pub struct Proof {
     pub began: Instant,
     pub began_at: u64,
     pub ended_at: u64,
-    pub lie: bool,
+    /// The node runs on: the agent lied, or cut it from its storage alone.
+    pub lives: bool,
 }
 
 /// An agent under way.
@@ -39,7 +40,7 @@ impl World {
         }
         let (boot, life) = (self.nodes[n].boots, self.nodes[n].life);
         let (began, began_at) = (self.nodes[n].now(self.t), self.t);
-        let proof = Proof { life, began, began_at, ended_at: 0, lie: false };
+        let proof = Proof { life, began, began_at, ended_at: 0, lives: false };
         self.rules.fencing.insert((n, m), (id, proof));
         let agents = self.options.fences.as_ref().map_or(Agents::Honest, |f| f.agents);
         let hangs = agents == Agents::Flaky && !self.quiet && self.rng.chance(150);
@@ -77,7 +78,13 @@ impl World {
             None => Err("it was ended".to_string()),
             Some(_) if hangs => Err("not done in time".into()),
             Some((_, proof)) if agents == Agents::Lying && !self.quiet => {
-                let proof = Proof { lie: true, ended_at: self.t, ..proof };
+                let proof = Proof { lives: true, ended_at: self.t, ..proof };
+                self.rules.fenced[n][m] = Some(proof);
+                Ok(())
+            }
+            Some((_, proof)) if agents == Agents::Storage => {
+                self.cover.hit("node cut from its storage");
+                let proof = Proof { lives: true, ended_at: self.t, ..proof };
                 self.rules.fenced[n][m] = Some(proof);
                 Ok(())
             }
@@ -242,8 +249,8 @@ impl World {
 
     /// Evidence that may be wrong though nobody did anything wrong.
     pub fn excused(&self, n: usize, m: usize, word: &str) -> bool {
-        let lie = self.rules.fenced[n][m].as_ref().is_some_and(|p| p.lie);
+        let lives = self.rules.fenced[n][m].as_ref().is_some_and(|p| p.lives);
         let frozen = word == "Expired" && self.is_frozen_excuse(n, m);
-        crate::checks::by_silence(word) || (word == "Fenced" && lie) || frozen
+        crate::checks::by_silence(word) || (word == "Fenced" && lives) || frozen
     }
 }

@@ -70,6 +70,8 @@ pub enum Agents {
     Flaky,
     /// They say that they did it.
     Lying,
+    /// They do it, to the node's path to its storage: it runs on, and writes nothing.
+    Storage,
 }
 
 #[derive(Clone, Debug)]
@@ -312,7 +314,10 @@ impl Options {
     fn fences(&self) -> Fences {
         let Some(fences) = &self.fences else { return Fences::default() };
         let policy = FencePolicy {
-            kind: FenceKind::Power,
+            kind: match fences.agents {
+                Agents::Storage => FenceKind::Storage,
+                Agents::Honest | Agents::Flaky | Agents::Lying => FenceKind::Power,
+            },
             by: "fence".into(),
             attempts: fences.attempts,
             timeout: Duration::from_secs(2),
@@ -362,13 +367,18 @@ fn fences(seed: u64, links: &[LinkOptions]) -> Option<FenceOptions> {
         return None;
     }
     let mut rng = Rng::new(seed ^ 0xFE4C_E000);
+    // Drawn apart once more.
+    let storage = Rng::new(seed ^ 0x5704_A6E0).chance(200);
     let ms = Duration::from_millis;
     rng.chance(350).then(|| FenceOptions {
         delay: ms(rng.range(600, 1800)),
         attempts: rng.range(1, 4) as u32,
         failed: if rng.chance(300) { OnSilence::Takeover } else { OnSilence::Hold },
         drill: rng.chance(300).then(|| ms(2000)),
-        agents: rng.pick(&[Agents::Honest, Agents::Honest, Agents::Flaky, Agents::Lying]),
+        agents: match rng.pick(&[Agents::Honest, Agents::Honest, Agents::Flaky, Agents::Lying]) {
+            _ if storage => Agents::Storage,
+            agents => agents,
+        },
     })
 }
 

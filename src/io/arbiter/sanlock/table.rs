@@ -123,7 +123,7 @@ impl Table {
         let Some(at) = self.at[me] else {
             return Err(format!(
                 "{shown}: its table is full with groups that are no more: hafailover disk format \
-                 --leases --force-of-ours, while hafailover runs on no node"
+                 --leases --force-of-ours {shown}, while hafailover runs on no node"
             ));
         };
         let block = Aligned::of(&lease.to_block(&self.id, me, &self.group));
