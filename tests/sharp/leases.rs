@@ -24,8 +24,8 @@ pub const FAULTS: &[Fault] = &[
     fault(
         "does not look again, when it is granted, for whom it vouched",
         "src/core/evidence.rs",
-        "if «world.now < free» {",
-        "world.now < free && claim.is_none()",
+        "«return Err(Missing::Lease(format!(\"{name}: {words}; {confirm}\")));»",
+        "if claim.is_none() { return Err(Missing::Lease(String::new())) }",
     ),
     fault(
         "forgets for whom it vouched when it restarts",
