@@ -18,6 +18,7 @@ pub const ALL: &[(&str, Story)] = &[
     ("witness_frozen_and_thawed", frozen_and_thawed::<Witness>),
     ("witness_and_a_group_whose_files_are_gone", files_gone),
     ("witness_and_a_stop_that_outlives_its_lease", stop_outlives_the_lease),
+    ("witness_and_a_daemon_that_may_hang_for_long", may_hang_for_long),
     ("witness_another_one_while_cut", another_one_while_cut),
     ("witness_another_one_owner_last", another_one_owner_last),
     ("witness_stopped_in_a_maintenance_not_heard", stopped_in_maintenance),
@@ -228,6 +229,26 @@ fn stop_outlives_the_lease(c: &mut Cluster) {
     let _ = holder.wait();
     taken_over(c, since, "a stop that outlives its lease");
     no_overlap(c, "a stop that outlives its lease");
+}
+
+/// The others count on PID 1 to end a daemon that hangs: one that it would not end does not start.
+fn may_hang_for_long(c: &mut Cluster) {
+    c.configure(&format!("[arbiter]\nlease = \"6s\"\n{}", Witness::SETTINGS));
+    let _arbiter = Witness::begin(c);
+    let dropin = "/etc/systemd/system/hafailover.service.d/hangs.conf";
+    let node = c.lab.node(0);
+    for (time, shown) in [("1min", "60s"), ("0", "off")] {
+        node.write(dropin, &format!("[Service]\nWatchdogSec={time}\n"));
+        assert_ne!(node.run("systemctl daemon-reload; systemctl start hafailover").code, 0);
+        let words = format!("WatchdogSec= of hafailover.service is {shown}:");
+        assert!(node.must("journalctl -q -u hafailover -n 20").contains(&words), "{time}");
+        let checked = node.run("hafailover check");
+        assert!(checked.code != 0 && checked.text.contains(&words), "{}", checked.text);
+    }
+    node.must(&format!("rm {dropin}; systemctl daemon-reload; systemctl reset-failed hafailover"));
+    (0..2).for_each(|n| c.start(n));
+    c.runs_on(0);
+    c.one_owner();
 }
 
 /// Writes another witness there, which there is none of; with this the file is read again.
