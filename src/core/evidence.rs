@@ -219,8 +219,11 @@ fn silent(
         return Ok(Evidence::Operator { by: by.clone() });
     }
     let report = peer.reports.get(group);
-    // It would come back with another arbiter, to which the group is free.
-    let follows = !world.has_leases() || world.record.settings.get(&id) != Some(&UNHEARD);
+    // It would come back with another arbiter, to which the group is free, if it has not heard of
+    // ours, or could not write that down.
+    let unheard = world.record.settings.get(&id) == Some(&UNHEARD);
+    let forgets = report.is_some_and(|r| r.unfit == Some(Unfit::NoState));
+    let follows = !world.has_leases() || !unheard && !forgets;
     if follows && peer.mood.leaving && report.is_some_and(|r| r.held == Held::No) {
         return Ok(Evidence::Released);
     }

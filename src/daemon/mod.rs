@@ -83,6 +83,7 @@ pub fn run(config: &Path) -> Result<(), Failure> {
     });
     let signals = signals.map_err(failed)?;
     let (setup, wrong) = setup::read(config).map_err(Failure::Wrong)?;
+    setup::keep_arbiter(&setup).map_err(Failure::Failed)?;
     let settings = &setup.settings;
     let owner = Owner::here(&settings.cluster, &settings.nodes[usize::from(settings.me.0)].name);
     let mark = Path::new(store::MARK);
@@ -116,6 +117,7 @@ struct Daemon {
     carriers: mpsc::Receiver<BTreeMap<String, bool>>,
     load: mpsc::Sender<Loaded>,
     loaded: mpsc::Receiver<Loaded>,
+    reloads: u64,
     status: String,
     status_at: Option<Instant>,
 }
@@ -130,8 +132,8 @@ struct Going {
 /// A configuration read anew, and who asked for it.
 struct Loaded {
     read: Result<Read, String>,
-    /// It is on disk already.
-    kept: bool,
+    /// It is on disk, as the newest that was read until this turn.
+    kept: Option<u64>,
     reply: Option<ReplySender>,
 }
 
@@ -160,7 +162,7 @@ impl Daemon {
         let mut parts = Parts {
             codec: Codec::new(&settings.cluster, &nodes, settings.me, session, setup.keys.clone()),
             store: store.spawn(sender.clone())?,
-            notify: Notify::spawn()?,
+            notify: Notify::spawn(settings.arbiter.as_ref().and_then(|a| a.ends_after()))?,
             links: Vec::new(),
             arbiter: parts::open_arbiter(&setup, &sender)?,
             watchdog: watchdog::Watchdog::default(),
@@ -198,6 +200,7 @@ impl Daemon {
             carriers,
             load,
             loaded,
+            reloads: 0,
             status: String::new(),
             status_at: None,
         })

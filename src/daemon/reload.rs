@@ -14,11 +14,12 @@ impl Daemon {
     /// Reads everything again, away from the loop: a slow disk delays no heartbeat.
     pub(super) fn reload(&mut self, reply: Option<ReplySender>) {
         self.parts.notify.reloading();
+        self.reloads += 1;
         let (config, load) = (self.config.clone(), self.load.clone());
         let last = self.setup.accepted.clone();
         tokio::task::spawn_blocking(move || {
             let read = setup::again(&config, &last);
-            let _ = load.blocking_send(Loaded { read, kept: false, reply });
+            let _ = load.blocking_send(Loaded { read, kept: None, reply });
         });
     }
 
@@ -26,14 +27,18 @@ impl Daemon {
     /// a daemon that starts anew must not go back to the one before.
     pub(super) fn loaded(&mut self, loaded: Loaded) {
         let Loaded { read, kept, reply } = loaded;
+        let same = |new: &Setup| self.setup.settings.same_arbiter(&new.settings);
         match read {
-            Ok(read) if !kept && self.is_fit(&read.0) == Ok(true) => {
+            // Something newer has come in meanwhile.
+            Ok(_) if kept.is_some_and(|turn| turn != self.reloads) => self.reload(reply),
+            Ok(read) if kept.is_none() && !same(&read.0) && self.is_fit(&read.0).is_ok() => {
                 let (accepted, load) = (read.0.accepted.clone(), self.load.clone());
+                let kept = Some(self.reloads);
                 self.parts.keeper.keep_first(accepted, move |saved| {
                     let file = accepted::FILE;
                     let read = saved.map(|()| read);
                     let read = read.map_err(|e| format!("{file}: {e}: nothing was changed"));
-                    let _ = load.blocking_send(Loaded { read, kept: true, reply });
+                    let _ = load.blocking_send(Loaded { read, kept, reply });
                 });
             }
             read => self.reloaded(read, reply),
@@ -93,8 +98,8 @@ impl Daemon {
         held.chain(self.core.owned().cloned()).any(|name| !alone(&name))
     }
 
-    /// Whether it is another arbiter under what runs; `Err`: not to be adopted.
-    fn is_fit(&self, new: &Setup) -> Result<bool, String> {
+    /// `Err`: not to be adopted as things are.
+    fn is_fit(&self, new: &Setup) -> Result<(), String> {
         let (old, now) = (&self.setup.settings, &new.settings);
         let other = !old.same_arbiter(now) && self.holds_for_others(new);
         if (&old.cluster, &old.nodes, &old.state, old.links.len())
@@ -115,7 +120,7 @@ impl Daemon {
         if other {
             self.all_others_have(new)?;
         }
-        Ok(other)
+        Ok(())
     }
 
     /// Who goes by the arbiter of before may be granted by it what runs here: this node changes
@@ -126,9 +131,10 @@ impl Daemon {
         };
         let (why, what) = match heard {
             true => (
-                "still has the file of before",
+                "still has the file of before, or has not written down yet that it has another",
                 "Copy the file there and reload there first, and here last; what runs there is \
-                 moved here, or stopped, before: hafailover standby, and online afterwards",
+                 moved here, or stopped, before: hafailover standby, and online afterwards. \
+                 hafailover status there tells of a disk that cannot be written",
             ),
             false => (
                 "is not heard or does not hear this node",

@@ -38,6 +38,19 @@ pub fn read(config: &Path) -> Result<Read, String> {
     }
 }
 
+/// Before anything is asked of another arbiter than the one that was accepted last: the next daemon
+/// must not go back to that. At a start no file, or no arbiter in it, leaves nothing to go back to.
+pub fn keep_arbiter(setup: &Setup) -> Result<(), String> {
+    let file = Path::new(accepted::FILE);
+    let before = Accepted::load(file).and_then(|last| last.settings().ok());
+    match before.is_some_and(|before| !before.same_arbiter(&setup.settings)) {
+        true => setup.accepted.save(file).map_err(|e| {
+            format!("{}: {e}: another [arbiter] needs it: make room, or mend it", file.display())
+        }),
+        false => Ok(()),
+    }
+}
+
 fn holds() -> bool {
     token::list().iter().any(token::held)
 }

@@ -77,8 +77,15 @@ pub fn forget(name: &str) {
 }
 
 impl Notify {
-    pub fn spawn() -> std::io::Result<Notify> {
-        Notify::through(sd_notify::watchdog_enabled(), |states| {
+    /// If PID 1 would end a daemon that hangs later than this, it is told to do it then.
+    pub fn spawn(most: Option<Duration>) -> std::io::Result<Notify> {
+        let set = sd_notify::watchdog_enabled();
+        let most = most.filter(|most| set.is_none_or(|set| set > *most));
+        if let Some(most) = most {
+            let micros = u32::try_from(most.as_micros()).unwrap_or(u32::MAX);
+            let _ = sd_notify::notify(&[NotifyState::WatchdogUsec(micros)]);
+        }
+        Notify::through(most.or(set), |states| {
             let _ = sd_notify::notify(states);
         })
     }

@@ -248,6 +248,11 @@ fn may_hang_for_long(c: &mut Cluster) {
     node.must(&format!("rm {dropin}; systemctl daemon-reload; systemctl reset-failed hafailover"));
     (0..2).for_each(|n| c.start(n));
     c.runs_on(0);
+    // One that holds a group goes on, and PID 1 ends it in time all the same.
+    node.write(dropin, "[Service]\nWatchdogSec=1min\n");
+    node.must("systemctl daemon-reload; systemctl restart hafailover");
+    c.told(0, "settings-wrong");
+    assert_eq!(node.must("systemctl show -P WatchdogUSec hafailover").trim(), "10s");
     c.one_owner();
 }
 

@@ -137,18 +137,24 @@ pub fn check(table: &Table, timing: &Timing, safety: &Safety) -> Result<Settings
 }
 
 impl Settings {
+    /// The longest time that the others give PID 1 to end a daemon that hangs, where no hardware
+    /// watchdog makes up for it.
+    pub fn ends_after(&self) -> Option<Duration> {
+        self.watchdog.is_none().then_some(HANGS)
+    }
+
     /// What is wrong if PID 1 ends a daemon that hangs after this time, or never: no hardware
     /// watchdog makes up for it, and the others count on it.
     pub fn hangs(&self, ended_after: Option<Duration>) -> Option<String> {
-        let late = ended_after.is_none_or(|time| time > HANGS);
-        (late && self.watchdog.is_none()).then(|| {
+        let most = self.ends_after()?;
+        ended_after.is_none_or(|time| time > most).then(|| {
             let time = ended_after.map_or("off".into(), show);
             format!(
                 "WatchdogSec= of hafailover.service is {time}: the other nodes count on a daemon \
                  that hangs to be ended after {}, before its leases are over for them: remove the \
                  line (systemctl cat hafailover), systemctl daemon-reload and restart hafailover; \
                  or write watchdog = \"10s\" in [arbiter], where every node has such a device",
-                show(HANGS)
+                show(most)
             )
         })
     }
