@@ -1,34 +1,51 @@
 //! The witness and its client over real sockets: grants, restarts, lost memory, lost answers,
-//! recordings.
+//! recordings, clusters beside each other.
 
 use crate::space::check_arbiter;
 use hafailover::config::arbiter::witness as place;
 use hafailover::config::witness::Settings;
+use hafailover::core::grant::Ask;
 use hafailover::core::name::{Epoch, GroupName, NodeId};
 use hafailover::core::{LeaseAnswer, LeaseVerb};
 use hafailover::io::arbiter::witness::Witness;
 use hafailover::io::arbiter::{Arbiter, Asker, Question};
 use hafailover::io::witness::Server;
 use hafailover::wire::keys::Keys;
+use hafailover::wire::witness::{Answered, Asked, DATAGRAM_MAX, Way, open, seal};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 const TERM: Duration = Duration::from_millis(600);
+/// Longer than any test: such a lease does not run out.
+const LASTING: Duration = Duration::from_secs(60);
 const LIMIT: Duration = Duration::from_millis(400);
 const KEY: u8 = 7;
+const OTHER_KEY: u8 = 8;
+
+fn keys(key: u8) -> Keys {
+    Keys::of(&[(1, [key; 32])], 1)
+}
+
+fn key_file(path: PathBuf, key: u8) -> PathBuf {
+    std::fs::write(&path, keys(key).to_text()).expect("written");
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).expect("chmod");
+    path
+}
 
 /// One that serves as long as the test lives; where it listens.
 fn serve(dir: &Path, longest: Duration) -> SocketAddr {
-    let keys = dir.join("keys");
-    std::fs::write(&keys, Keys::of(&[(1, [KEY; 32])], 1).to_text()).expect("written");
-    std::fs::set_permissions(&keys, PermissionsExt::from_mode(0o600)).expect("chmod");
+    serve_all(dir, longest, vec![("office".into(), key_file(dir.join("keys"), KEY))])
+}
+
+/// The same for these clusters.
+fn serve_all(dir: &Path, longest: Duration, clusters: Vec<(String, PathBuf)>) -> SocketAddr {
     let settings = Settings {
         listen: (Ipv4Addr::LOCALHOST, 0).into(),
         longest,
         state: dir.join("state"),
-        clusters: vec![("office".into(), keys)],
+        clusters,
     };
     let (mut server, _) = Server::open(&settings).expect("it opens");
     let address = server.address().expect("bound");
@@ -46,9 +63,12 @@ fn fresh(dir: &Path) -> SocketAddr {
 const GRANTED: LeaseAnswer = LeaseAnswer::Granted;
 
 fn client(address: SocketAddr, node: &str, key: u8) -> Witness {
-    let keys = Keys::of(&[(1, [key; 32])], 1);
-    let (cluster, nodes) = ("office".into(), Vec::new());
-    let asker = Asker { cluster, node: node.into(), nodes, keys };
+    client_of("office", address, node, key)
+}
+
+fn client_of(cluster: &str, address: SocketAddr, node: &str, key: u8) -> Witness {
+    let (cluster, node, nodes) = (cluster.into(), node.into(), Vec::new());
+    let asker = Asker { cluster, node, nodes, keys: keys(key) };
     Witness::new(place::Settings { address }, asker).expect("random numbers")
 }
 
@@ -67,10 +87,25 @@ fn files(counter: u64, verb: LeaseVerb) -> Question {
     Question { term: TERM, ..question("files", counter, verb) }
 }
 
+fn lasting(counter: u64, verb: LeaseVerb) -> Question {
+    Question { term: LASTING, ..question("files", counter, verb) }
+}
+
 use LeaseVerb::{Acquire, Release, Renew};
 
 fn refused(answer: &LeaseAnswer) -> bool {
     matches!(answer, LeaseAnswer::Refused { .. })
+}
+
+/// Refused because this node has it, by this epoch.
+fn held(answer: LeaseAnswer, holder: &str, counter: u64) {
+    match answer {
+        LeaseAnswer::Refused { why, top } => {
+            assert!(why.contains(holder), "{why}");
+            assert_eq!(top.map(|e| e.counter), Some(counter));
+        }
+        other => panic!("{other:?}"),
+    }
 }
 
 /// Leases for TERM need a witness that keeps them so long; its memory is made by a first life.
@@ -85,13 +120,7 @@ fn one_node_at_a_time_gets_it() {
     let at = long(dir.path());
     let (mut a, mut b) = (client(at, "n1", KEY), client(at, "n2", KEY));
     assert_eq!(a.ask(&files(1, Acquire)), GRANTED);
-    match b.ask(&files(2, Acquire)) {
-        LeaseAnswer::Refused { why, top } => {
-            assert!(why.contains("n1"), "{why}");
-            assert_eq!(top.map(|e| e.counter), Some(1));
-        }
-        other => panic!("{other:?}"),
-    }
+    held(b.ask(&files(2, Acquire)), "n1", 1);
     assert_eq!(a.ask(&files(1, Renew)), GRANTED);
     assert_eq!(a.ask(&files(1, Release)), GRANTED);
     assert_eq!(b.ask(&files(2, Acquire)), GRANTED);
@@ -126,7 +155,7 @@ fn no_answer_is_unknown_and_in_time() {
         let gone = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         gone.local_addr().expect("bound")
     };
-    let other_key = client(long(dir.path()), "n1", KEY + 1);
+    let other_key = client(long(dir.path()), "n1", OTHER_KEY);
     let silent = client(mute.local_addr().expect("bound"), "n1", KEY);
     for mut client in [silent, client(closed, "n1", KEY), other_key] {
         let begun = Instant::now();
@@ -207,7 +236,6 @@ fn nothing_is_granted_that_is_not_on_disk() {
 #[test]
 fn check_asks_the_witness() {
     let dir = tempfile::tempdir().expect("a directory");
-    let keys = dir.path().join("keys");
     let said = |at: SocketAddr| {
         let place = format!("address = \"{}\"\nport = {}\n", at.ip(), at.port());
         check_arbiter(dir.path(), &format!("\"witness\"\n[arbiter.witness]\n{place}"))
@@ -217,7 +245,84 @@ fn check_asks_the_witness() {
     assert!(good.contains("note: arbiter: the witness at") && !good.contains("error"), "{good}");
     let short = said(serve(dir.path(), Duration::from_secs(1)));
     assert!(short.contains("error: arbiter:") && short.contains("raise longest"), "{short}");
-    std::fs::write(&keys, Keys::of(&[(1, [KEY + 1; 32])], 1).to_text()).expect("written");
+    key_file(dir.path().join("keys"), OTHER_KEY);
     let foreign = said(at);
     assert!(foreign.contains("does not answer") && foreign.contains("key file"), "{foreign}");
+}
+
+fn office(at: SocketAddr, node: &str) -> Witness {
+    client_of("office", at, node, KEY)
+}
+
+fn factory(at: SocketAddr, node: &str) -> Witness {
+    client_of("factory", at, node, OTHER_KEY)
+}
+
+/// One for both clusters.
+fn serve_both(dir: &Path, longest: Duration) -> SocketAddr {
+    let office = key_file(dir.join("office.keys"), KEY);
+    let factory = key_file(dir.join("factory.keys"), OTHER_KEY);
+    serve_all(dir, longest, vec![("office".into(), office), ("factory".into(), factory)])
+}
+
+/// The same; what it remembers of them is made by a first life.
+fn both(dir: &Path) -> SocketAddr {
+    let at = serve_both(dir, Duration::ZERO);
+    for mut client in [office(at, "n9"), factory(at, "n9")] {
+        assert_eq!(client.ask(&question("other", 1, Acquire)), GRANTED);
+    }
+    serve_both(dir, LASTING)
+}
+
+/// Goal: groups of the same name in two clusters have nothing to do with each other: each has its
+/// own holder and its own epochs, also after a restart.
+#[test]
+fn two_clusters_have_their_own_leases() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let at = both(dir.path());
+    assert_eq!(office(at, "n1").ask(&lasting(7, Acquire)), GRANTED);
+    // A lower epoch, and while the other cluster's node has its lease.
+    assert_eq!(factory(at, "n2").ask(&lasting(1, Acquire)), GRANTED);
+    let apart = |at: SocketAddr| {
+        held(office(at, "n2").ask(&lasting(8, Acquire)), "n1", 7);
+        held(factory(at, "n1").ask(&lasting(8, Acquire)), "n2", 1);
+        assert_eq!(office(at, "n1").ask(&lasting(7, Renew)), GRANTED);
+        assert_eq!(factory(at, "n2").ask(&lasting(1, Renew)), GRANTED);
+    };
+    apart(at);
+    let again = serve_both(dir.path(), LASTING);
+    apart(again);
+    assert_eq!(office(again, "n1").ask(&lasting(7, Release)), GRANTED);
+    held(factory(again, "n1").ask(&lasting(8, Acquire)), "n2", 1);
+    assert_eq!(office(again, "n2").ask(&lasting(8, Acquire)), GRANTED);
+}
+
+/// Goal: who speaks for a cluster with the key of another is not answered, and changes nothing.
+#[test]
+fn the_key_of_another_cluster_is_not_answered() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let at = both(dir.path());
+    assert_eq!(office(at, "n1").ask(&lasting(1, Acquire)), GRANTED);
+    let mut stranger = client_of("office", at, "n1", OTHER_KEY);
+    for question in [lasting(1, Release), lasting(9, Acquire)] {
+        let answer = stranger.ask(&question);
+        assert!(matches!(answer, LeaseAnswer::Unknown(_)), "{answer:?}");
+    }
+    held(office(at, "n2").ask(&lasting(2, Acquire)), "n1", 1);
+    assert_eq!(office(at, "n1").ask(&lasting(1, Renew)), GRANTED);
+
+    // It answers one after the other: an answer to the stranger would be the first to come.
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    socket.set_read_timeout(Some(LASTING)).expect("set");
+    let Question { group, epoch, verb, term, .. } = lasting(1, Renew);
+    for (session, key) in [(1, OTHER_KEY), (2, KEY)] {
+        let ask = Ask { node: "n1".into(), group: group.clone(), epoch, verb, term };
+        let asked = Asked { session, number: 1, challenge: 0, ask };
+        let sealed = seal(Way::ToWitness, "office", &keys(key), &asked).expect("it fits");
+        socket.send_to(&sealed, at).expect("sent");
+    }
+    let mut buffer = [0; DATAGRAM_MAX];
+    let len = socket.recv(&mut buffer).expect("an answer");
+    let answered = open::<Answered>(Way::ToNode, "office", &keys(KEY), &buffer[..len]);
+    assert_eq!(answered.map(|a| a.session), Some(2));
 }
