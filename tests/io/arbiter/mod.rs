@@ -5,8 +5,10 @@ mod access;
 mod faults;
 mod grants;
 mod interleave;
+mod partition;
 mod proxy;
 mod sanlock;
+mod wires;
 
 use hafailover::config::arbiter::etcd::Settings;
 use hafailover::core::name::{Epoch, GroupName, NodeId};
@@ -19,8 +21,11 @@ use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
+use wires::Wires;
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
+/// The port at which a member hears the others.
+const PEERS: u16 = 2380;
 /// Longest wait for anything.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 pub const TERM: Duration = Duration::from_secs(4);
@@ -38,6 +43,8 @@ pub fn epoch(counter: u64, node: NodeId) -> Epoch {
 pub struct Members {
     pub dir: tempfile::TempDir,
     hosts: Vec<String>,
+    /// Where the members look for each other.
+    peers: Vec<String>,
     scheme: &'static str,
     options: Vec<String>,
     running: Vec<Option<Child>>,
@@ -56,23 +63,41 @@ impl Members {
         scheme: &'static str,
         files: impl FnOnce(&Members) -> Vec<String>,
     ) -> Members {
+        let mut members = Members::new(count, scheme);
+        members.options = files(&members);
+        members.begin();
+        members
+    }
+
+    /// Members that hear each other through these wires only.
+    pub fn wired(count: usize) -> (Members, Wires) {
+        let mut members = Members::new(count, "http");
+        let wires = Wires::before(&members.hosts, PEERS);
+        members.peers = wires.urls().to_vec();
+        members.begin();
+        (members, wires)
+    }
+
+    fn new(count: usize, scheme: &'static str) -> Members {
         let n = COUNT.fetch_add(1, Ordering::Relaxed);
         let pid = std::process::id();
         // All of 127/8 is this machine's: a network for each process and each etcd of it.
         let net = format!("127.{}.{}", 16 + pid % 200, (pid / 200 + n * 7) % 256);
-        let dir = tempfile::tempdir().expect("a directory");
-        let mut members = Members {
-            dir,
-            hosts: (1..=count).map(|m| format!("{net}.{m}")).collect(),
+        let hosts: Vec<String> = (1..=count).map(|m| format!("{net}.{m}")).collect();
+        Members {
+            dir: tempfile::tempdir().expect("a directory"),
+            peers: hosts.iter().map(|host| format!("http://{host}:{PEERS}")).collect(),
+            hosts,
             scheme,
             options: Vec::new(),
             running: (0..count).map(|_| None).collect(),
             login: Vec::new(),
-        };
-        members.options = files(&members);
-        let ready: Vec<UnixDatagram> = (0..count).map(|m| members.spawn(m)).collect();
-        ready.iter().for_each(|socket| members.awaited(socket));
-        members
+        }
+    }
+
+    fn begin(&mut self) {
+        let all: Vec<usize> = (0..self.hosts.len()).collect();
+        self.restart(&all);
     }
 
     pub fn host(&self, member: usize) -> &str {
@@ -83,10 +108,6 @@ impl Members {
         format!("{}://{}:2379", self.scheme, self.hosts[member])
     }
 
-    fn peer(&self, member: usize) -> String {
-        format!("http://{}:2380", self.hosts[member])
-    }
-
     /// etcd says READY=1 once it is in its cluster and serves.
     fn spawn(&mut self, member: usize) -> UnixDatagram {
         let at = |name: &str| self.dir.path().join(format!("{name}{member}"));
@@ -94,14 +115,15 @@ impl Members {
         let socket = UnixDatagram::bind(at("notify")).expect("bound");
         socket.set_read_timeout(Some(PATIENCE)).expect("set");
         let all: Vec<String> =
-            (0..self.hosts.len()).map(|m| format!("m{m}={}", self.peer(m))).collect();
+            self.peers.iter().enumerate().map(|(m, url)| format!("m{m}={url}")).collect();
+        let listen = format!("http://{}:{PEERS}", self.hosts[member]);
         let log = std::fs::File::options().append(true).create(true).open(at("log")).expect("log");
         let mut etcd = Command::new("setpriv");
         etcd.args(["--pdeathsig", "KILL", "etcd", "--name", &format!("m{member}")]);
         etcd.args(["--listen-client-urls", &self.endpoint(member)]);
         etcd.args(["--advertise-client-urls", &self.endpoint(member)]);
-        etcd.args(["--listen-peer-urls", &self.peer(member)]);
-        etcd.args(["--initial-advertise-peer-urls", &self.peer(member)]);
+        etcd.args(["--listen-peer-urls", &listen]);
+        etcd.args(["--initial-advertise-peer-urls", &self.peers[member]]);
         etcd.args(["--initial-cluster", &all.join(","), "--data-dir"]).arg(at("data"));
         etcd.args(["--heartbeat-interval", "100", "--election-timeout", "1000"]);
         etcd.args(&self.options).env("NOTIFY_SOCKET", at("notify"));
