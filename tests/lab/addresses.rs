@@ -103,6 +103,7 @@ fn address_is_announced_again_and_again(c: &mut Cluster) {
     });
     c.phase(0, "stopped");
     c.runs_on(1);
+    c.two_allowed("every link cut");
 }
 
 /// The client asks the LAN something in the name of the address, as a host would that has it.

@@ -91,7 +91,9 @@ fn main() {
     print!("{}", lab.node(0).run("hafailover history").text);
     let overlap = lab.overlap();
     assert!(overlap.is_zero(), "two nodes wrote to the disk at once, for {overlap:?}");
-    println!("\nThe disk never saw two writers. Removing everything.");
+    let mounts = lab.mounts.seen();
+    assert!(mounts.looks > 0 && mounts.both.is_zero(), "two nodes: {mounts}");
+    println!("\nThe disk never saw two writers, nor two mounts. Removing everything.");
 }
 
 fn configure(lab: &Lab) {

@@ -34,8 +34,7 @@ pub fn one_wrote(c: &Cluster, owner: usize, what: &str) {
     writes(c, owner);
     let stamps = c.lab.stamps();
     let of = |n: usize| stamps.iter().filter(|s| s.0 == n).count();
-    let overlap = c.lab.overlap();
-    println!("  {what}: {} and {} writes, both at once for {overlap:?}", of(0), of(1));
+    println!("  {what}: {} and {} writes; {}", of(0), of(1), c.at_once());
     c.one_owner();
 }
 

@@ -180,6 +180,7 @@ fn hangs(c: &mut Cluster) {
     assert_eq!(c.lab.node(1).told("group-claimed"), 0);
     let left = c.lab.node(1).run("systemctl stop 'hafailover-fence*'; pgrep -x fence_hangs").text;
     assert!(left.trim().is_empty(), "the agent lives on: {left}");
+    c.one_owner();
 }
 
 /// It says off and does nothing, and the owner's own fence does not answer: two owners, until a
@@ -200,7 +201,7 @@ fn lies(c: &mut Cluster) {
     c.phase(0, "stopped");
     c.told(0, "two-owners");
     c.runs_on(1);
-    println!("  a fence that lied: both wrote for {:?}", c.lab.overlap());
+    c.two_allowed("an agent that says off and does nothing");
     let status = c.lab.node(1).run("hafailover status");
     assert!(status.code == 4 && status.text.contains("clear --fence n1"), "{}", status.text);
     let refused = c.lab.node(1).run("hafailover fence n1 --yes");
@@ -232,4 +233,5 @@ fn drill_and_secrets(c: &mut Cluster) {
     let everything = c.lab.node(1).run(places).text;
     assert!(everything.contains("fence_ipmilan"), "nothing was found at all");
     assert!(!everything.contains(PASSWORD), "the password is somewhere to be read");
+    c.one_owner();
 }

@@ -18,6 +18,7 @@ pub const ALL: &[(&str, Story)] = &[
     ("lab_line_forgets_who_had_it", line_forgets_who_had_it),
     ("lab_freeze_stops_all_processes", freeze_stops_all_processes),
     ("lab_power_loss_frees_the_disk", power_loss_frees_the_disk),
+    ("lab_double_mount_is_seen", double_mount_is_seen),
     ("lab_crossover_cable_loses_carrier", crossover_cable_loses_carrier),
     ("lab_command_goes_on_after_a_stop", command_goes_on_after_a_stop),
     ("lab_leaves_nothing_behind", leaves_nothing_behind),
@@ -178,6 +179,31 @@ fn power_loss_frees_the_disk(c: &mut Cluster) {
     c.lab.node(1).must("rm /srv/proof && umount /srv");
     c.lab.boot(0);
     assert!(hears(0, 1, Lan::Heartbeat) && hears(1, 0, Lan::Lan));
+}
+
+/// Nobody writes: by the mount tables alone. One that stands still has it mounted still, one
+/// without power has nothing.
+fn double_mount_is_seen(c: &mut Cluster) {
+    let again = |c: &Cluster| {
+        c.lab.mounts.forget();
+        wait("some looks", PATIENCE, || (c.lab.mounts.seen().looks > 10).then_some(()));
+        c.two_owners()
+    };
+    c.lab.node(0).must("mount /dev/shared /srv");
+    assert_eq!(again(c), None, "one has it mounted");
+    c.lab.node(1).must("mount /dev/shared /srv");
+    let said = again(c).expect("both have it mounted");
+    println!("  mounted by hand: {said}");
+    assert!(c.lab.overlap().is_zero(), "nobody writes");
+    c.lab.node(0).freeze();
+    assert_ne!(again(c), None, "a frozen node has it mounted");
+    c.lab.kill(0);
+    assert_eq!(again(c), None, "a dead node has nothing mounted");
+    c.lab.boot(0);
+    c.lab.node(0).must("mount /dev/shared /srv");
+    assert_ne!(again(c), None, "both have it mounted, after a boot");
+    (0..2).for_each(|n| drop(c.lab.node(n).must("umount /srv")));
+    assert_eq!(again(c), None, "nobody has it mounted");
 }
 
 fn crossover_cable_loses_carrier(c: &mut Cluster) {

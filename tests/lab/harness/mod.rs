@@ -6,6 +6,7 @@ pub mod bmc;
 pub mod client;
 pub mod guest;
 pub mod heart;
+pub mod mounts;
 pub mod net;
 pub mod node;
 pub mod rootfs;
@@ -31,6 +32,7 @@ pub struct Lab {
     pub nodes: Vec<Node>,
     pub line: serial::NullModem,
     pub net: net::Net,
+    pub mounts: mounts::Mounts,
     dir: PathBuf,
     layers: String,
     /// Dropped last: the nodes are gone by then.
@@ -55,9 +57,9 @@ impl Lab {
         let line = serial::NullModem::new();
         std::fs::create_dir_all(dir.join("stamps")).expect("a directory for the stamps");
         let node = |n| Node::new(n, &dir, &layers, &disk, (n < 2).then(|| line.device(n)));
-        let nodes_off = (0..nodes).map(node).collect();
-        let heart = None;
-        let mut lab = Lab { heart, nodes: nodes_off, line, net, dir, layers, _remains: remains };
+        let off = (0..nodes).map(node).collect();
+        let (heart, mounts) = (None, mounts::Mounts::new());
+        let mut lab = Lab { heart, nodes: off, line, net, mounts, dir, layers, _remains: remains };
         lab.boot_all(&(0..nodes).collect::<Vec<_>>());
         lab
     }
@@ -69,6 +71,7 @@ impl Lab {
     pub fn boot_all(&mut self, nodes: &[usize]) {
         for n in nodes {
             self.net.plug(*n);
+            self.mounts.plug(*n, self.nodes[*n].processes());
             self.nodes[*n].power_on();
         }
         nodes.iter().for_each(|n| self.nodes[*n].wait_up());
@@ -77,6 +80,7 @@ impl Lab {
     /// Power loss: every process stands still before the links go, so that no daemon says goodbye,
     /// and the links go before the processes are cleared away, so that no kernel answers for it.
     pub fn kill(&mut self, n: usize) {
+        self.mounts.unplug(n);
         if self.nodes[n].is_up() {
             self.nodes[n].freeze();
         }

@@ -96,7 +96,7 @@ impl Node {
 
     /// Waits until the boot is over.
     pub fn wait_up(&mut self) {
-        let scope = self.cgroup.join("payload/init.scope/cgroup.procs");
+        let scope = self.processes();
         self.leader = wait("the node's PID 1", BOOT, || {
             std::fs::read_to_string(&scope).ok()?.lines().next()?.parse().ok()
         });
@@ -108,6 +108,11 @@ impl Node {
         self.must(&format!("test -e /dev/shared || mknod /dev/shared b 7 {minor}"));
     }
 
+    /// Where the numbers of its PID 1 and of what belongs to that stand, while it is up.
+    pub fn processes(&self) -> PathBuf {
+        self.cgroup.join("payload/init.scope/cgroup.procs")
+    }
+
     /// The number of its PID 1 out here.
     pub fn leader(&self) -> u32 {
         self.leader
@@ -115,8 +120,7 @@ impl Node {
 
     pub fn is_up(&self) -> bool {
         // Not by its number alone, which another process may have by now.
-        let scope = self.cgroup.join("payload/init.scope/cgroup.procs");
-        let processes = std::fs::read_to_string(scope).unwrap_or_default();
+        let processes = std::fs::read_to_string(self.processes()).unwrap_or_default();
         processes.lines().any(|l| l == self.leader.to_string())
     }
 
