@@ -318,6 +318,26 @@ impl Cluster {
         Client::start(&self.lab.net.client())
     }
 
+    /// What a client saw that was served by n1 first: then at most by the owner of now, and never
+    /// by n1 again.
+    pub fn served(&self, client: Client, owner: usize, story: &str) {
+        let seen = client.stop();
+        println!("  {story}: client saw {:?}", seen.outage());
+        let mut owners = vec![self.lab.node(0).name.clone(), self.lab.node(owner).name.clone()];
+        owners.dedup();
+        assert_eq!(seen.owners(), owners, "served in another order");
+    }
+
+    /// The same where the manual lets two have the group for a time ([`Cluster::two_allowed`]):
+    /// by n1 first, and by the owner of now in the end.
+    pub fn served_at_last(&self, client: Client, owner: usize, story: &str) {
+        let (seen, last) = (client.stop(), &self.lab.node(owner).name);
+        let owners = seen.owners();
+        println!("  {story}: client saw {:?}, served by {}", seen.outage(), owners.join(", "));
+        let first = &self.lab.node(0).name;
+        assert_eq!((owners.first(), owners.last()), (Some(first), Some(last)));
+    }
+
     /// For how long two nodes had the shared disk at once, as it and their mount tables saw it.
     pub fn at_once(&self) -> String {
         format!("both wrote for {:?}, {}", self.lab.overlap(), self.lab.mounts.seen())

@@ -144,7 +144,9 @@ fn the_last_one_taken_over(c: &mut Cluster) {
     c.lab.lose_heart(1);
     c.runs_on(1);
     let evidence = c.evidence(1);
-    println!("  {evidence}; client saw {:?}", client.stop().outage());
+    println!("  {evidence}");
+    // It cannot reach n1, which runs on.
+    c.served(client, 1, "every link cut, the disk last");
     assert!(evidence.starts_with("n1=Silent(") && evidence.contains("1 links"), "{evidence}");
     // Two owners, as was chosen; heard again, over the disk alone, one is left.
     c.lab.join_heart(1);
@@ -249,6 +251,7 @@ fn carries_the_vouchers(c: &mut Cluster) {
     let mut witness = Witness::begin(c);
     begin(c);
     leases::leased(c, 0);
+    let client = c.client();
     cut_networks(c);
     witness.lose();
     c.told(0, "arbiter-lost");
@@ -261,13 +264,15 @@ fn carries_the_vouchers(c: &mut Cluster) {
     assert_eq!(c.lab.node(1).told("group-started"), 0);
     assert!(c.lab.node(0).is_up(), "it stopped in time, and nothing had to be reset");
     witness.back();
-    wait("an owner", PATIENCE + leases::WAIT, || c.lab.who_answers());
+    let owner = leases::leased_by(c);
+    c.served(client, owner, "vouchers over the disk, and then nothing");
     leases::no_overlap(c, "vouchers over the disk, and then nothing");
 }
 
 /// A machine that stands still writes no slot; it gives up as soon as it goes on.
 fn frozen_and_thawed(c: &mut Cluster) {
     start(c, TAKEOVER);
+    let client = c.client();
     let thawed = c.paused_owner();
     let evidence = c.evidence(1);
     assert!(evidence.contains("3 links"), "{evidence}");
@@ -275,12 +280,14 @@ fn frozen_and_thawed(c: &mut Cluster) {
     c.runs_on(1);
     c.gave_up(0, thawed);
     println!("  {evidence}");
+    c.served_at_last(client, 1, "owner frozen and thawed");
     c.two_allowed("an owner that stood still");
 }
 
 /// The process that writes the slot lives, and the daemon stands still: that is no sign of life.
 fn daemon_hangs(c: &mut Cluster) {
     start(c, TAKEOVER);
+    let client = c.client();
     c.lab.node(0).must("systemctl kill --kill-whom=main -s STOP hafailover");
     assert_eq!(c.lab.node(0).run("pgrep -f '[d]isk serve'").code, 0);
     c.told(1, "peer-silent");
@@ -291,8 +298,9 @@ fn daemon_hangs(c: &mut Cluster) {
         let owners: Vec<usize> = (0..2).filter(runs).collect();
         <[usize; 1]>::try_from(owners).ok()
     });
-    let overlap = c.lab.overlap();
-    println!("  the daemon hung: n{} has it", owner[0] + 1);
+    c.runs_on(owner[0]);
+    c.served_at_last(client, owner[0], "the daemon hung");
     c.two_allowed("a daemon that hangs");
+    let overlap = c.lab.overlap();
     assert!(overlap < HUNG, "{overlap:?}");
 }

@@ -41,7 +41,7 @@ pub fn one_wrote(c: &Cluster, owner: usize, what: &str) {
 /// The group runs on, and nobody looks after it: its node is off before PID 1's watchdog comes.
 fn daemon_stands_still(c: &mut Cluster) {
     let _bmcs = [c.lab.bmc(0), c.lab.bmc(1)];
-    begin_with(c, "3s", &[one(0, IPMI[0]), one(1, IPMI[1])].concat());
+    let client = begin_with(c, "3s", &[one(0, IPMI[0]), one(1, IPMI[1])].concat());
     let began = Instant::now();
     c.lab.node(0).must("kill -STOP $(systemctl show -P MainPID hafailover)");
     long(c, 1, "group-started");
@@ -49,6 +49,7 @@ fn daemon_stands_still(c: &mut Cluster) {
     assert!(!c.lab.nodes[0].is_up(), "taken over while the owner still wrote");
     println!("  the owner's daemon stopped: taken over after {:?}", began.elapsed());
     c.runs_on(1);
+    c.served(client, 1, "daemon stopped");
     one_wrote(c, 1, "daemon stopped");
     returns(c, 0, 1);
 }
@@ -56,20 +57,21 @@ fn daemon_stands_still(c: &mut Cluster) {
 /// PID 1's watchdog is quicker than the other's turn: the daemon is back, and nobody is fenced.
 fn watchdog_is_quicker(c: &mut Cluster) {
     let _bmcs = [c.lab.bmc(0), c.lab.bmc(1)];
-    begin_with(c, "25s", &[one(0, IPMI[0]), one(1, IPMI[1])].concat());
+    let client = begin_with(c, "25s", &[one(0, IPMI[0]), one(1, IPMI[1])].concat());
     c.lab.node(0).must("kill -STOP $(systemctl show -P MainPID hafailover)");
     c.told(1, "peer-silent");
     c.told(0, "group-adopted");
     c.runs_on(0);
     assert_eq!(c.lab.node(1).told("fencing"), 0, "it came back in time");
     assert_eq!(c.lab.node(0).told("group-released"), 0);
+    c.served(client, 0, "daemon stopped, and back by the watchdog");
     one_wrote(c, 0, "daemon stopped, and back by the watchdog");
 }
 
 /// It is heard again while the agent is under way: it is ended, or was quicker. Both are well.
 fn owner_thaws(c: &mut Cluster) {
     let _bmcs = [c.lab.bmc(0), c.lab.bmc(1)];
-    start(c, IPMI);
+    let client = start(c, IPMI);
     c.lab.node(0).freeze();
     long(c, 1, "fencing");
     c.lab.node(0).thaw();
@@ -89,6 +91,7 @@ fn owner_thaws(c: &mut Cluster) {
     });
     c.runs_on(owner);
     println!("  thawed while it was fenced: n{} has the group", owner + 1);
+    c.served(client, owner, "frozen and thawed in the fence");
     one_wrote(c, owner, "frozen and thawed in the fence");
     if owner == 1 {
         assert_eq!(c.evidence(1), "n1=Fenced");
@@ -100,7 +103,7 @@ fn owner_thaws(c: &mut Cluster) {
 /// Its own fence comes first and does not work; the other's turn comes, and it is off.
 fn owner_cannot_fence(c: &mut Cluster) {
     let (_of_n1, mut of_n2) = (c.lab.bmc(0), c.lab.bmc(1));
-    start(c, IPMI);
+    let client = start(c, IPMI);
     of_n2.stop();
     let began = Instant::now();
     cut_all(c);
@@ -109,6 +112,7 @@ fn owner_cannot_fence(c: &mut Cluster) {
     assert_eq!(c.evidence(1), "n1=Fenced");
     println!("  all links cut, the owner cannot fence: taken over after {:?}", began.elapsed());
     c.runs_on(1);
+    c.served(client, 1, "all links cut, the owner's fence dead");
     one_wrote(c, 1, "all links cut, the owner's fence dead");
 }
 
@@ -119,7 +123,7 @@ fn status_says_on(c: &mut Cluster) {
                   printf '%s\\n' \"$input\" | exec fence_ipmilan\n";
     with_agent(c, "fence_lazy", script);
     let fences = [one(0, "/usr/local/sbin/fence_lazy"), one(1, IPMI[1])].concat();
-    begin(c, &fences.replace("timeout = \"20s\"", "timeout = \"12s\""));
+    let client = begin(c, &fences.replace("timeout = \"20s\"", "timeout = \"12s\""));
     c.lab.node(0).freeze();
     long(c, 1, "fence-given-up");
     let lines = c.lab.node(1).journal();
@@ -130,6 +134,7 @@ fn status_says_on(c: &mut Cluster) {
     assert!(explained.contains("2 attempts to fence n1 failed"), "{explained}");
     c.lab.node(0).thaw();
     c.runs_on(0);
+    c.served(client, 0, "frozen, the agent did nothing");
     one_wrote(c, 0, "frozen, the agent did nothing");
 }
 
@@ -137,7 +142,7 @@ fn status_says_on(c: &mut Cluster) {
 /// one way, and falls silent again: what the fence said before that is worth nothing any more.
 fn heard_after_a_lie(c: &mut Cluster) {
     let (mut of_n1, mut of_n2) = (c.lab.bmc(0), c.lab.bmc(1));
-    start(c, IPMI);
+    let client = start(c, IPMI);
     c.lab.node(1).must("hafailover standby n2");
     of_n1.lie();
     of_n2.stop();
@@ -161,6 +166,7 @@ fn heard_after_a_lie(c: &mut Cluster) {
     assert_eq!(c.lab.node(1).told("group-claimed"), 0, "it was believed again");
     c.lab.net.unblock();
     c.runs_on(0);
+    c.served(client, 0, "a fence that lied, and its node heard one way");
     one_wrote(c, 0, "a fence that lied, and its node heard one way");
 }
 
@@ -189,12 +195,13 @@ fn by_units(c: &mut Cluster) {
              check-unit = \"slow-check@.service\"\nconfirm = \"status\"\ntimeout = \"20s\"\n"
         )
     };
-    begin(c, &[table(1), table(2)].concat());
+    let client = begin(c, &[table(1), table(2)].concat());
     long(c, 1, "fence-drill-passed");
     c.lab.node(0).freeze();
     long(c, 1, "group-started");
     assert_eq!(c.evidence(1), "n1=Fenced");
     c.runs_on(1);
+    c.served(client, 1, "frozen, fenced by units");
     one_wrote(c, 1, "frozen, fenced by units");
 }
 
@@ -218,7 +225,7 @@ fn secrets_by_credential(c: &mut Cluster) {
         }
     }
     let fences = [one(0, "/usr/local/sbin/fence_looks"), one(1, IPMI[1])].concat();
-    begin(c, &fences.replace("secrets = \"/etc/hafailover/fence\"\n", ""));
+    let client = begin(c, &fences.replace("secrets = \"/etc/hafailover/fence\"\n", ""));
     c.lab.node(1).must("rm -f /etc/hafailover/fence && hafailover fence n1 --check");
     c.lab.kill(0);
     long(c, 1, "group-started");
@@ -234,5 +241,6 @@ fn secrets_by_credential(c: &mut Cluster) {
     assert!(everything.contains("fence_looks"), "nothing was found at all");
     assert!(!everything.contains(PASSWORD), "the password is somewhere to be read");
     c.runs_on(1);
+    c.served(client, 1, "power loss, secrets in a credential");
     one_wrote(c, 1, "power loss, secrets in a credential");
 }

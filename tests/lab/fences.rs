@@ -4,6 +4,7 @@
 use crate::cluster::{Cluster, PATIENCE};
 use crate::fence_faults::{one_wrote, writes};
 use crate::harness::bmc::{Bmc, PASSWORD, USER};
+use crate::harness::client::Client;
 use crate::harness::net::Lan;
 use crate::harness::wait;
 use crate::stories::Story;
@@ -32,16 +33,17 @@ pub fn one(n: usize, agent: &str) -> String {
     )
 }
 
-pub fn start(c: &mut Cluster, agents: [&str; 2]) {
-    begin(c, &[one(0, agents[0]), one(1, agents[1])].concat());
+/// The group runs on n1, and a client asks it.
+pub fn start(c: &mut Cluster, agents: [&str; 2]) -> Client {
+    begin(c, &[one(0, agents[0]), one(1, agents[1])].concat())
 }
 
-pub fn begin(c: &mut Cluster, fences: &str) {
-    begin_with(c, "12s", fences);
+pub fn begin(c: &mut Cluster, fences: &str) -> Client {
+    begin_with(c, "12s", fences)
 }
 
 /// Nothing but fences can make a takeover.
-pub fn begin_with(c: &mut Cluster, delay: &str, fences: &str) {
+pub fn begin_with(c: &mut Cluster, delay: &str, fences: &str) -> Client {
     let safety = format!("[safety]\nsilence = \"hold\"\nfence-delay = \"{delay}\"\n{fences}");
     c.configure(&safety);
     for n in 0..2 {
@@ -52,6 +54,7 @@ pub fn begin_with(c: &mut Cluster, delay: &str, fences: &str) {
     (0..2).for_each(|n| c.start(n));
     c.runs_on(0);
     writes(c, 0);
+    c.client()
 }
 
 /// A program of the story's own on every node.
@@ -104,15 +107,14 @@ pub fn returns(c: &mut Cluster, n: usize, owner: usize) {
 
 fn power_loss(c: &mut Cluster) {
     let _bmcs = [c.lab.bmc(0), c.lab.bmc(1)];
-    start(c, IPMI);
-    let client = c.client();
+    let client = start(c, IPMI);
     c.lab.kill(0);
     let began = Instant::now();
     long(c, 1, "group-started");
     println!("  power loss, silence = hold: taken over after {:?}", began.elapsed());
     assert_eq!(c.evidence(1), "n1=Fenced");
     c.runs_on(1);
-    println!("  the client saw {:?}", client.stop().outage());
+    c.served(client, 1, "power loss");
     one_wrote(c, 1, "power loss");
     returns(c, 0, 1);
 }
@@ -120,7 +122,7 @@ fn power_loss(c: &mut Cluster) {
 /// Both live and none hears the other: the owner's agent comes first.
 fn all_links_cut(c: &mut Cluster) {
     let _bmcs = [c.lab.bmc(0), c.lab.bmc(1)];
-    start(c, IPMI);
+    let client = start(c, IPMI);
     let began = Instant::now();
     cut_all(c);
     ends(c, 1);
@@ -131,6 +133,7 @@ fn all_links_cut(c: &mut Cluster) {
     assert!(c.lab.nodes[0].is_up(), "both nodes were switched off");
     c.runs_on(0);
     assert_eq!(c.lab.node(0).told("group-released"), 0, "the owner was not disturbed");
+    c.served(client, 0, "all links cut");
     one_wrote(c, 0, "all links cut");
     heal_all(c);
     returns(c, 1, 0);
@@ -138,20 +141,21 @@ fn all_links_cut(c: &mut Cluster) {
 
 fn frozen_owner(c: &mut Cluster) {
     let _bmcs = [c.lab.bmc(0), c.lab.bmc(1)];
-    start(c, IPMI);
+    let client = start(c, IPMI);
     c.lab.node(0).freeze();
     long(c, 1, "group-started");
     assert_eq!(c.evidence(1), "n1=Fenced");
     assert!(!c.lab.nodes[0].is_up(), "taken over while the owner only stood still");
     c.lab.node(0).thaw();
     c.runs_on(1);
+    c.served(client, 1, "owner frozen");
     one_wrote(c, 1, "owner frozen, and thawed after it");
     returns(c, 0, 1);
 }
 
 fn fails(c: &mut Cluster) {
     let (mut of_n1, _of_n2) = (c.lab.bmc(0), c.lab.bmc(1));
-    start(c, IPMI);
+    let client = start(c, IPMI);
     of_n1.stop();
     c.lab.kill(0);
     long(c, 1, "fence-given-up");
@@ -165,13 +169,14 @@ fn fails(c: &mut Cluster) {
     let words = c.lab.node(1).must("hafailover fence n1 --yes");
     assert!(words.contains("n1 is fenced"), "{words}");
     c.runs_on(1);
+    c.served(client, 1, "no fence until a person came");
     c.one_owner();
 }
 
 fn hangs(c: &mut Cluster) {
     let _bmcs = [c.lab.bmc(0), c.lab.bmc(1)];
     with_agent(c, "fence_hangs", "#!/bin/sh\nsleep 1000\n");
-    start(c, ["/usr/local/sbin/fence_hangs", "fence_ipmilan"]);
+    let client = start(c, ["/usr/local/sbin/fence_hangs", "fence_ipmilan"]);
     c.lab.kill(0);
     long(c, 1, "fence-failed");
     let lines = c.lab.node(1).journal();
@@ -180,6 +185,7 @@ fn hangs(c: &mut Cluster) {
     assert_eq!(c.lab.node(1).told("group-claimed"), 0);
     let left = c.lab.node(1).run("systemctl stop 'hafailover-fence*'; pgrep -x fence_hangs").text;
     assert!(left.trim().is_empty(), "the agent lives on: {left}");
+    assert_eq!(client.stop().owners(), ["n1"], "served without evidence");
     c.one_owner();
 }
 
@@ -187,7 +193,7 @@ fn hangs(c: &mut Cluster) {
 /// link works. Then it is told, and not believed again.
 fn lies(c: &mut Cluster) {
     let (of_n1, mut of_n2) = (c.lab.bmc(0), c.lab.bmc(1));
-    start(c, IPMI);
+    let client = start(c, IPMI);
     of_n1.lie();
     of_n2.stop();
     // Else the address's own probe finds the owner.
@@ -201,6 +207,7 @@ fn lies(c: &mut Cluster) {
     c.phase(0, "stopped");
     c.told(0, "two-owners");
     c.runs_on(1);
+    c.served_at_last(client, 1, "a fence that lied");
     c.two_allowed("an agent that says off and does nothing");
     let status = c.lab.node(1).run("hafailover status");
     assert!(status.code == 4 && status.text.contains("clear --fence n1"), "{}", status.text);
@@ -212,7 +219,7 @@ fn lies(c: &mut Cluster) {
 
 fn drill_and_secrets(c: &mut Cluster) {
     let (mut of_n1, _of_n2) = (c.lab.bmc(0), c.lab.bmc(1));
-    start(c, IPMI);
+    let client = start(c, IPMI);
     long(c, 1, "fence-drill-passed");
     let status = c.lab.node(1).run("hafailover status");
     assert!(status.code == 0 && status.text.contains("the node is on"), "{}", status.text);
@@ -233,5 +240,6 @@ fn drill_and_secrets(c: &mut Cluster) {
     let everything = c.lab.node(1).run(places).text;
     assert!(everything.contains("fence_ipmilan"), "nothing was found at all");
     assert!(!everything.contains(PASSWORD), "the password is somewhere to be read");
+    c.served(client, 0, "drills");
     c.one_owner();
 }

@@ -49,6 +49,9 @@ pub const WAIT: Duration = Duration::from_millis(19_360);
 /// either before something happens is not longer ago.
 const RENEWED: Duration = Duration::from_secs(2);
 
+/// What `explain` says while it is not over.
+const LEASED: &str = "lease from the arbiter: ";
+
 /// The group runs on n1 and has a lease.
 fn start<A: Arbiter>(c: &mut Cluster) -> A {
     c.configure(&format!("[arbiter]\nlease = \"6s\"\n{}", A::SETTINGS));
@@ -62,7 +65,19 @@ fn start<A: Arbiter>(c: &mut Cluster) -> A {
 }
 
 pub fn leased(c: &Cluster, n: usize) {
-    explains(c, n, "lease from the arbiter: ");
+    explains(c, n, LEASED);
+}
+
+/// The node that has the group and a lease of now, as the client finds it.
+pub fn leased_by(c: &Cluster) -> usize {
+    let has = |n: &usize| {
+        let node = c.lab.node(*n);
+        let running = node.phase("files").as_deref() == Some("running");
+        running && node.run("hafailover explain files").text.contains(LEASED)
+    };
+    let owner = wait("an owner with a lease", PATIENCE + WAIT, || (0..2).find(has));
+    c.runs_on(owner);
+    owner
 }
 
 /// Told, also where it was before, while sanlock joined.
@@ -141,6 +156,7 @@ fn one_member_lost(c: &mut Cluster) {
 /// The owner reaches the arbiter and goes on; then it does not, and stops before n2 starts.
 fn all_links_cut<A: Arbiter>(c: &mut Cluster) {
     let _arbiter = start::<A>(c);
+    let client = c.client();
     cut_heartbeats(c);
     c.told(1, "peer-silent");
     explains(c, 1, "n1 has it by epoch");
@@ -154,12 +170,14 @@ fn all_links_cut<A: Arbiter>(c: &mut Cluster) {
     taken_over(c, since, "all links cut, and then the owner's way to the arbiter");
     assert_eq!(c.lab.node(0).told("group-released"), 1);
     assert!(c.lab.node(0).is_up(), "it stopped in time, and nothing had to be reset");
+    c.served(client, 1, "all links cut");
     no_overlap(c, "all links cut");
 }
 
 /// The owner has nobody left who says that it may go on.
 fn arbiter_and_peer_lost<A: Arbiter>(c: &mut Cluster) {
     let mut arbiter = start::<A>(c);
+    let client = c.client();
     arbiter.lose();
     lost(c);
     let since = Instant::now();
@@ -170,7 +188,8 @@ fn arbiter_and_peer_lost<A: Arbiter>(c: &mut Cluster) {
     assert_eq!(c.lab.node(1).told("group-started"), 0);
     assert!(c.lab.node(0).is_up(), "it stopped in time, and nothing had to be reset");
     arbiter.back();
-    wait("an owner", PATIENCE + WAIT, || c.lab.who_answers());
+    let owner = leased_by(c);
+    c.served(client, owner, "arbiter and peer lost");
     no_overlap(c, "arbiter and peer lost");
 }
 
@@ -180,7 +199,7 @@ fn power_loss<A: Arbiter>(c: &mut Cluster) {
     let since = Instant::now();
     c.lab.kill(0);
     taken_over(c, since, "power loss");
-    println!("  power loss: the client waited {:?}", client.stop().outage());
+    c.served(client, 1, "power loss");
     no_overlap(c, "power loss");
 }
 
@@ -188,13 +207,15 @@ fn power_loss<A: Arbiter>(c: &mut Cluster) {
 /// start anything, and the next one goes on, or stops in time.
 fn daemon_stopped<A: Arbiter>(c: &mut Cluster) {
     let _arbiter = start::<A>(c);
+    let client = c.client();
     let since = Instant::now();
     c.lab.node(0).must("systemctl kill -s STOP hafailover");
     wait("the next daemon", PATIENCE, || {
         (!c.lab.node(0).is_up() || c.lab.node(0).told("daemon-started") > 1).then_some(())
     });
     println!("  daemon stopped: the next one after {:?}", since.elapsed());
-    wait("an owner", PATIENCE + WAIT, || c.lab.who_answers());
+    let owner = leased_by(c);
+    c.served(client, owner, "daemon stopped");
     no_overlap(c, "daemon stopped");
 }
 
@@ -351,6 +372,7 @@ fn the_last_of_three(c: &mut Cluster) {
 /// Without a watchdog there is a moment in which it writes on: measured, not excused.
 fn frozen_and_thawed<A: Arbiter>(c: &mut Cluster) {
     let _arbiter = start::<A>(c);
+    let client = c.client();
     c.lab.net.block(0, Lan::Lan);
     let since = Instant::now();
     c.lab.node(0).freeze();
@@ -364,6 +386,7 @@ fn frozen_and_thawed<A: Arbiter>(c: &mut Cluster) {
     wait("n1 to be reset", PATIENCE, || (!c.lab.node(0).is_up()).then_some(()));
     c.lab.kill(0);
     c.runs_on(1);
+    c.served_at_last(client, 1, "owner frozen and thawed");
     c.two_allowed("an owner that stood still");
     let overlap = c.lab.overlap();
     assert!(overlap < STOP_BUDGET, "{overlap:?}");
