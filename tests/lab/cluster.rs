@@ -30,9 +30,12 @@ const MOUNT: &str = "[Unit]\nDescription=Shared disk\n[Mount]\nWhat=/dev/shared\
 pub const AGENT: &str = "[Unit]\nDescription=Agent\nRequiresMountsFor=/srv\n[Service]\n\
     Type=exec\nExecStart=/usr/local/bin/agent\n";
 
-/// Without systemctl disable, which takes longer than all else: it asks for init scripts as well.
+/// Without systemctl disable, which takes longer than all else: it asks for init scripts as well. A
+/// stop that PID 1 has before the death of the daemon makes that a failure, and starts the guard.
 const CLEAR: &str = "exec >/dev/null 2>&1; hafailover maintenance on; \
-    systemctl kill -s KILL hafailover; systemctl stop hafailover; systemctl kill -s KILL sanlock; \
+    pid=$(systemctl show -P MainPID hafailover); systemctl kill -s KILL hafailover; \
+    while [ $pid != 0 ] && [ $(systemctl show -P MainPID hafailover) = $pid ]; do :; done; \
+    systemctl stop hafailover; systemctl kill -s KILL sanlock; \
     rm -rf /run/hafailover/owned/* /run/hafailover/stopping/* /var/lib/hafailover; \
     systemctl stop files.target 'hafailover-ip@*' agent smbd srv.mount web slow; \
     cd /etc/systemd/system && rm -rf files* web* slow* *.d agent.service \
