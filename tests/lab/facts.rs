@@ -18,6 +18,7 @@ pub const ALL: &[(&str, Story)] = &[
     ("fact_failed_start_leaves_members_running", failed_start_leaves_members_running),
     ("fact_assert_refuses_hands_and_sockets", assert_refuses_hands_and_sockets),
     ("fact_stop_ends_a_pending_restart", stop_ends_a_pending_restart),
+    ("fact_death_with_a_stop_pending_is_a_failure", death_with_a_stop_pending_is_a_failure),
     ("fact_registry_target_never_starts", registry_target_never_starts),
     ("fact_sections_with_x_are_silent", sections_with_x_are_silent),
     ("fact_mount_after_a_service_is_a_cycle", mount_after_a_service_is_a_cycle),
@@ -158,6 +159,18 @@ fn stop_ends_a_pending_restart(c: &mut Cluster) {
     // Longer than the restart would have been waited for.
     std::thread::sleep(Duration::from_millis(3500));
     assert_eq!(show(node, "fact-g.service", "ActiveState"), "inactive");
+}
+
+/// Where PID 1 has a stop before it has reaped who was killed, the guard comes, not a restart.
+fn death_with_a_stop_pending_is_a_failure(c: &mut Cluster) {
+    let unit = "[Unit]\nOnFailure=fact-i.service\n[Service]\nType=exec\nRestart=always\n\
+        ExecStart=sh -c 'trap \"\" TERM; while :; do sleep 1000; done'\n";
+    let node = with_units(c, &[("fact-h.service", unit), ("fact-i.service", SLEEPER)]);
+    node.must("systemctl start fact-h && systemctl stop --no-block fact-h");
+    until(node, "fact-h.service", "ActiveState", "deactivating");
+    node.must("systemctl kill -s KILL fact-h");
+    until(node, "fact-h.service", "ActiveState", "failed");
+    until(node, "fact-i.service", "ActiveState", "active");
 }
 
 fn registry_target_never_starts(c: &mut Cluster) {

@@ -150,6 +150,7 @@ const NEWER: &str = "trixie";
 const ON_NEWER: &[&str] = &[
     "fact_start_limit_runs_on_failure",
     "fact_stop_ends_a_pending_restart",
+    "fact_death_with_a_stop_pending_is_a_failure",
     "fact_start_in_a_shutdown_is_refused",
     "both_nodes_start",
     "one_node_alone_waits_for_initdead",
