@@ -35,9 +35,13 @@ impl Daemon {
                 let (accepted, load) = (read.0.accepted.clone(), self.load.clone());
                 let kept = Some(self.reloads);
                 self.parts.keeper.keep_first(accepted, move |saved| {
-                    let file = accepted::FILE;
-                    let read = saved.map(|()| read);
-                    let read = read.map_err(|e| format!("{file}: {e}: nothing was changed"));
+                    let read = saved.map(|()| read).map_err(|e| {
+                        format!(
+                            "{}: {e}: nothing was changed: make room, or mend its disk, and \
+                             reload again",
+                            accepted::FILE
+                        )
+                    });
                     let _ = load.blocking_send(Loaded { read, kept, reply });
                 });
             }

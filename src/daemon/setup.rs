@@ -45,7 +45,11 @@ pub fn keep_arbiter(setup: &Setup) -> Result<(), String> {
     let before = Accepted::load(file).and_then(|last| last.settings().ok());
     match before.is_some_and(|before| !before.same_arbiter(&setup.settings)) {
         true => setup.accepted.save(file).map_err(|e| {
-            format!("{}: {e}: another [arbiter] needs it: make room, or mend it", file.display())
+            format!(
+                "{}: {e}: [arbiter] is another one, which must be kept there before it is asked: \
+                 make room, or mend its disk, and systemctl start hafailover",
+                file.display()
+            )
         }),
         false => Ok(()),
     }
