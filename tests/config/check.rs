@@ -56,6 +56,26 @@ fn a_pair_with_defaults_is_well_and_the_arithmetic_is_told() {
     }
 }
 
+/// Goal: where each crash would have a file system mounted twice, that is refused.
+#[test]
+fn a_deadtime_that_a_crash_outlasts_is_refused() {
+    let root = machine();
+    let with = |more: &str| {
+        root.file("etc/hafailover/hafailover.toml", &format!("{GOOD}{more}"));
+        check(&root)
+    };
+    let quick = |deadtime: &str| format!("[timing]\nkeepalive = \"50ms\"\ndeadtime = {deadtime}\n");
+    let believed = "[safety]\nsilence = \"takeover\"\nguard-bound = \"5min\"\n";
+    let (code, said) = with(&format!("{}{believed}", quick("\"400ms\"")));
+    let words = "error: deadtime 400ms is no more than what a crashed daemon needs to be back \
+                 (about 500ms): each crash alone is taken for a death, and srv.mount of files is";
+    assert!(code == 1 && said.contains(words), "{code}: {said}");
+    for more in [quick("\"600ms\"") + believed, quick("\"400ms\"") + SILENCE] {
+        let (code, said) = with(&more);
+        assert!(code == 2 && said.contains("warning: deadtime"), "{code}: {said}");
+    }
+}
+
 /// Goal: leases that anybody may end, and a password in clear, are told of.
 #[test]
 fn an_etcd_that_anybody_may_write_to_is_told_of() {

@@ -14,7 +14,8 @@ mod units;
 mod watchdog;
 
 use crate::config::settings::{Link, LinkKind, Settings};
-use crate::config::{self, load, target};
+use crate::config::target::{self, Target};
+use crate::config::{self, load};
 use crate::core::name::GroupName;
 use crate::core::policy::{OnLost, OnSilence, QuorumLost};
 use crate::daemon::setup;
@@ -131,6 +132,7 @@ fn look(root: &Path, host: &str, findings: &mut Findings) {
     let daemon = view.as_ref().map(|(_, daemon)| daemon);
     let real_time = host::look(root, daemon, findings);
     timing(&settings, real_time, findings);
+    crash(&settings, &found.targets, findings);
     arbiter::look(root, &settings, keys, findings);
     watchdog::look(root, &settings, findings);
     live::wrong(daemon, findings);
@@ -166,16 +168,7 @@ fn timing(settings: &Settings, real_time: bool, findings: &mut Findings) {
             show(advised)
         ));
     }
-    if timing.deadtime < CRASH_RECOVERY * 2 {
-        findings.warn(format!(
-            "deadtime {} is less than twice what a crashed daemon needs to be back (about {}): a \
-             crash alone may be taken for a death, and give two owners for a moment",
-            show(timing.deadtime),
-            show(CRASH_RECOVERY)
-        ));
-    }
-    let proven = settings.all_fenced() || settings.arbiter.is_some();
-    let by_silence = safety.silence == OnSilence::Takeover && !proven;
+    let by_silence = by_silence(settings);
     if by_silence && timing.deadtime <= GUARD_HEARD {
         findings.note(format!(
             "deadtime {} is not longer than it takes until the guard of a lost daemon is heard \
@@ -196,6 +189,39 @@ fn timing(settings: &Settings, real_time: bool, findings: &mut Findings) {
             "on-lost = \"leave\": unprotected; when the daemon is lost and a group does not stop, \
              it stays, and a peer must be told by a person",
         );
+    }
+}
+
+/// A death is believed on silence alone.
+fn by_silence(settings: &Settings) -> bool {
+    let proven = settings.all_fenced() || settings.arbiter.is_some();
+    settings.safety.silence == OnSilence::Takeover && !proven
+}
+
+/// A crash of the daemon alone must not look like a death, least of all where that has a file
+/// system mounted twice.
+fn crash(settings: &Settings, groups: &[Target], findings: &mut Findings) {
+    let (deadtime, show) = (settings.timing.deadtime, load::show);
+    let mut members = groups.iter().flat_map(|group| group.hard.iter().map(move |u| (group, u)));
+    let mount = members.find(|(_, unit)| unit.ends_with(".mount"));
+    match mount.filter(|_| by_silence(settings) && deadtime <= CRASH_RECOVERY) {
+        Some((group, mount)) => findings.error(format!(
+            "deadtime {} is no more than what a crashed daemon needs to be back (about {}): each \
+             crash alone is taken for a death, and {mount} of {} is then mounted on two nodes for \
+             a moment: write deadtime = \"{}\" or more, or silence = \"hold\", or give every \
+             node a [[fence]]",
+            show(deadtime),
+            show(CRASH_RECOVERY),
+            group.name,
+            show(CRASH_RECOVERY * 2)
+        )),
+        None if deadtime < CRASH_RECOVERY * 2 => findings.warn(format!(
+            "deadtime {} is less than twice what a crashed daemon needs to be back (about {}): a \
+             crash alone may be taken for a death, and give two owners for a moment",
+            show(deadtime),
+            show(CRASH_RECOVERY)
+        )),
+        None => {}
     }
 }
 
