@@ -23,6 +23,8 @@ use std::path::{Path, PathBuf};
 
 /// Most nodes of one cluster that it remembers a session of.
 const NODES_MAX: usize = 64;
+/// How often it is told that nobody answers the questions of a cluster.
+const TOLD: Duration = Duration::from_secs(600);
 
 pub struct Server {
     socket: UdpSocket,
@@ -30,6 +32,9 @@ pub struct Server {
     longest: Duration,
     /// Of this life: what an earlier one challenged is void.
     secret: [u8; 32],
+    /// When it was told of questions that are not answered: with a cluster's name and another key,
+    /// or with no name that is known here.
+    unheard: BTreeMap<Option<ClusterTag>, Instant>,
 }
 
 struct Cluster {
@@ -86,7 +91,8 @@ impl Server {
             let name = name.clone();
             clusters.insert(tag, Cluster { name, keys, grants, written, file, nodes });
         }
-        Ok((Server { socket, clusters, longest: settings.longest, secret }, words))
+        let (longest, unheard) = (settings.longest, BTreeMap::new());
+        Ok((Server { socket, clusters, longest, secret, unheard }, words))
     }
 
     pub fn address(&self) -> std::io::Result<SocketAddr> {
@@ -103,7 +109,7 @@ impl Server {
             Err(e) if e.kind() == std::io::ErrorKind::Interrupted => return Ok(None),
             Err(e) => return Err(e),
         };
-        match self.answer(clock::now(), &buffer[..len]) {
+        match self.answer(clock::now(), &buffer[..len], from) {
             Ok(Some(answer)) => {
                 // Whoever did not get it asks again.
                 let _ = self.socket.send_to(&answer, from);
@@ -115,13 +121,31 @@ impl Server {
     }
 
     /// The sealed answer; none to what is not genuine, or old.
-    fn answer(&mut self, now: Instant, datagram: &[u8]) -> Result<Option<Vec<u8>>, String> {
-        let tag = cluster_of(datagram, Way::ToWitness);
-        let Some(cluster) = tag.and_then(|tag| self.clusters.get_mut(&tag)) else {
-            return Ok(None);
+    fn answer(
+        &mut self,
+        now: Instant,
+        datagram: &[u8],
+        from: SocketAddr,
+    ) -> Result<Option<Vec<u8>>, String> {
+        let Some(tag) = cluster_of(datagram, Way::ToWitness) else { return Ok(None) };
+        let Some(cluster) = self.clusters.get_mut(&tag) else {
+            return self.unheard(now, None, || {
+                format!(
+                    "{from} asks for a cluster that has no [[cluster]] here, and is not answered: \
+                     write it into witness.toml by the name in its hafailover.toml"
+                )
+            });
         };
         let asked = open::<Asked>(Way::ToWitness, &cluster.name, &cluster.keys, datagram);
-        let Some(asked) = asked.filter(is_sound) else { return Ok(None) };
+        let Some(asked) = asked.filter(is_sound) else {
+            let name = cluster.name.clone();
+            return self.unheard(now, Some(tag), || {
+                format!(
+                    "cluster {name}: {from} asks with another key, and is not answered: copy the \
+                     cluster's key file here anew, then systemctl restart hafailover-witness"
+                )
+            });
+        };
         let name = &asked.ask.node;
         if !cluster.nodes.contains_key(name) && cluster.nodes.len() >= NODES_MAX {
             return Err(format!("cluster {}: more than {NODES_MAX} nodes ask", cluster.name));
@@ -151,6 +175,21 @@ impl Server {
             (node.number, node.answer) = (asked.number, answer.clone());
         }
         Ok(sealed)
+    }
+
+    /// Anybody can send such: what is told of each kind now and then fills no journal.
+    fn unheard(
+        &mut self,
+        now: Instant,
+        cluster: Option<ClusterTag>,
+        words: impl Fn() -> String,
+    ) -> Result<Option<Vec<u8>>, String> {
+        let told = self.unheard.get(&cluster);
+        if told.is_some_and(|at| now.since(*at) < TOLD) {
+            return Ok(None);
+        }
+        self.unheard.insert(cluster, now);
+        Err(words())
     }
 }
 

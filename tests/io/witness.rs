@@ -41,16 +41,43 @@ fn serve(dir: &Path, longest: Duration) -> SocketAddr {
 
 /// The same for these clusters.
 fn serve_all(dir: &Path, longest: Duration, clusters: Vec<(String, PathBuf)>) -> SocketAddr {
-    let settings = Settings {
-        listen: (Ipv4Addr::LOCALHOST, 0).into(),
-        longest,
-        state: dir.join("state"),
-        clusters,
-    };
-    let (mut server, _) = Server::open(&settings).expect("it opens");
+    let mut server = open_all(dir, longest, clusters);
     let address = server.address().expect("bound");
     std::thread::spawn(move || while server.serve().is_ok() {});
     address
+}
+
+fn open_all(dir: &Path, longest: Duration, clusters: Vec<(String, PathBuf)>) -> Server {
+    let (listen, state) = ((Ipv4Addr::LOCALHOST, 0).into(), dir.join("state"));
+    let settings = Settings { listen, longest, state, clusters };
+    Server::open(&settings).expect("it opens").0
+}
+
+/// Goal: who asks in vain, by a wrong name or key, is told of here, and nobody fills the journal.
+#[test]
+fn who_is_not_answered_is_told_of_once() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let clusters = vec![("office".into(), key_file(dir.path().join("keys"), KEY))];
+    let mut server = open_all(dir.path(), TERM, clusters);
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let mut said = |cluster: &str, key: u8| {
+        let Question { group, epoch, verb, term, .. } = files(1, Acquire);
+        let ask = Ask { node: "n1".into(), group, epoch, verb, term };
+        let asked = Asked { session: 1, number: 1, challenge: 0, ask };
+        let sealed = seal(Way::ToWitness, cluster, &keys(key), &asked).expect("it fits");
+        socket.send_to(&sealed, server.address().expect("bound")).expect("sent");
+        server.serve().expect("served")
+    };
+    let from = socket.local_addr().expect("bound");
+    for (cluster, key, words) in [
+        ("factory", KEY, "asks for a cluster that has no [[cluster]] here"),
+        ("office", OTHER_KEY, "asks with another key"),
+    ] {
+        let told = said(cluster, key).expect("told of");
+        assert!(told.contains(words) && told.contains(&from.to_string()), "{told}");
+        assert_eq!(said(cluster, key), None, "told of again");
+    }
+    assert_eq!(said("office", KEY), None);
 }
 
 /// One whose memory is empty and known to be.
