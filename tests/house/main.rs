@@ -340,6 +340,34 @@ fn unknown_stories(page: &str, stories: &str) -> Vec<String> {
     names.filter(|name| !known(name)).map(str::to_string).collect()
 }
 
+/// The numbers behind the word scenario in that text: the first, and those in the list behind it.
+fn scenarios_named(page: &str) -> Vec<String> {
+    let mut named = Vec::new();
+    for behind in page.split("scenario ").skip(1) {
+        let list = behind.split(['.', ';', ':']).next().unwrap_or_default();
+        let items = list.split(',').map(str::trim_start);
+        let number = |item: &str| item.chars().take_while(char::is_ascii_digit).collect();
+        named.extend(items.map(number).filter(|number: &String| !number.is_empty()));
+    }
+    named
+}
+
+/// Goal: so has each scenario that it names.
+#[test]
+fn every_scenario_that_the_manual_names_is_there() {
+    assert_eq!(scenarios_named("scenario 7 (Q), 12 (A, W), and 3. In 5"), ["7", "12"]);
+    let manual = std::fs::read_to_string(root().join("man/hafailover.7")).expect("a manual");
+    let named = scenarios_named(&manual);
+    assert!(named.len() > 3, "it names its scenarios");
+    let files = std::fs::read_dir(root().join("tests/scenarios")).expect("scenarios");
+    let files: Vec<String> =
+        files.map(|e| e.expect("readable").file_name().to_string_lossy().into_owned()).collect();
+    for number in named {
+        let there = files.iter().any(|file| file.starts_with(&format!("{number}-")));
+        assert!(there, "man/hafailover.7: there is no scenario {number}");
+    }
+}
+
 /// Goal: what the manual calls impossible has a story behind it, under that name.
 #[test]
 fn every_story_that_the_manual_names_is_told() {
