@@ -76,7 +76,8 @@ impl Drop for Witness {
 pub struct Etcds {
     members: [Option<Child>; 3],
     dir: TempDir,
-    space: String,
+    /// The namespace of each, in which it has an address of its own.
+    spaces: [String; 3],
 }
 
 impl Arbiter for Etcds {
@@ -86,13 +87,7 @@ impl Arbiter for Etcds {
 
     fn begin(c: &mut Cluster) -> Etcds {
         let space = c.lab.net.client();
-        for n in 1..=3 {
-            try_sh(&format!("ip -n {space} addr add 192.168.0.5{n}/24 dev eth0"));
-        }
-        let dir = tempfile::tempdir_in(c.lab.dir()).expect("a directory");
-        let mut etcds = Etcds { members: [None, None, None], dir, space };
-        etcds.back();
-        etcds
+        Etcds::at(c, [space.clone(), space.clone(), space])
     }
 
     fn lose(&mut self) {
@@ -109,6 +104,17 @@ impl Arbiter for Etcds {
 }
 
 impl Etcds {
+    /// A member in each of these namespaces.
+    pub fn at(c: &Cluster, spaces: [String; 3]) -> Etcds {
+        for (n, space) in spaces.iter().enumerate() {
+            try_sh(&format!("ip -n {space} addr add 192.168.0.5{}/24 dev eth0", n + 1));
+        }
+        let dir = tempfile::tempdir_in(c.lab.dir()).expect("a directory");
+        let mut etcds = Etcds { members: [None, None, None], dir, spaces };
+        etcds.back();
+        etcds
+    }
+
     pub fn end(&mut self, n: usize) {
         end(&mut self.members[n]);
     }
@@ -119,7 +125,7 @@ impl Etcds {
         let url = |n: usize, port: u16| format!("http://192.168.0.5{}:{port}", n + 1);
         let all: Vec<String> = (0..3).map(|n| format!("m{n}={}", url(n, 2380))).collect();
         let log = std::fs::File::create(at("log")).expect("a log");
-        let mut run = inside(&self.space);
+        let mut run = inside(&self.spaces[n]);
         run.args(["etcd", "--name", &format!("m{n}"), "--initial-cluster", &all.join(",")]);
         for kind in ["--listen-client-urls", "--advertise-client-urls"] {
             run.args([kind, &url(n, 2379)]);
@@ -137,8 +143,8 @@ impl Etcds {
 impl Drop for Etcds {
     fn drop(&mut self) {
         self.lose();
-        for n in 1..=3 {
-            try_sh(&format!("ip -n {} addr del 192.168.0.5{n}/24 dev eth0", self.space));
+        for (n, space) in self.spaces.iter().enumerate() {
+            try_sh(&format!("ip -n {space} addr del 192.168.0.5{}/24 dev eth0", n + 1));
         }
     }
 }
@@ -162,12 +168,7 @@ impl Arbiter for Sanlock {
 
     fn begin(c: &mut Cluster) -> Sanlock {
         c.lab.wipe_heart();
-        let made = c.lab.node(0).must("hafailover disk format --leases /dev/heart");
-        assert!(made.contains("has leases for n1, n2 now"), "{made}");
-        for n in 0..c.lab.nodes.len() {
-            c.lab.node(n).must(SANLOCK);
-        }
-        Sanlock { at: c.lab.heart().at() }
+        Sanlock::on(c)
     }
 
     fn lose(&mut self) {
@@ -181,6 +182,18 @@ impl Arbiter for Sanlock {
     fn cut(c: &Cluster, n: usize) {
         c.lab.net.cut(n, Lan::Lan);
         c.lab.lose_heart(n);
+    }
+}
+
+impl Sanlock {
+    /// On a disk that may have something else beside it.
+    pub fn on(c: &mut Cluster) -> Sanlock {
+        let made = c.lab.node(0).must("hafailover disk format --leases /dev/heart");
+        assert!(made.contains("has leases for n1, n2 now"), "{made}");
+        for n in 0..c.lab.nodes.len() {
+            c.lab.node(n).must(SANLOCK);
+        }
+        Sanlock { at: c.lab.heart().at() }
     }
 }
 

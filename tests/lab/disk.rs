@@ -1,9 +1,9 @@
 //! Stories of slots on a shared disk, beside a network and a serial line: a node whose slot changes
 //! is alive, whatever the network says; a disk that is lost or hangs is a link that is lost.
 
-use crate::arbiters::{Arbiter, Witness};
+use crate::arbiters::{Arbiter, Sanlock, Witness};
 use crate::cluster::{AGENT, Cluster, DEADTIME, PATIENCE, TAKEOVER, TARGET, config};
-use crate::harness::heart::DEVICE;
+use crate::harness::heart::{DEVICE, SECOND};
 use crate::harness::net::Lan;
 use crate::harness::wait;
 use crate::leases;
@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 pub const ALL: &[(&str, Story)] = &[
     ("disk_link_all_networks_cut", all_networks_cut),
     ("disk_link_the_last_one_taken_over", the_last_one_taken_over),
+    ("disk_link_and_all_at_once", all_at_once),
+    ("disk_link_beside_the_leases", beside_the_leases),
     ("disk_link_power_loss", power_loss),
     ("disk_link_path_lost", path_lost),
     ("disk_link_hangs", hangs),
@@ -23,27 +25,27 @@ pub const ALL: &[(&str, Story)] = &[
 
 /// What man hafailover(7) says of it: until systemd has ended it.
 const HUNG: Duration = Duration::from_secs(12);
-const LINK: &str = "[[link]]\ntype = \"disk\"\ndevice = \"/dev/heart\"\n";
 
 /// Both nodes with three links, the third the disk; the group runs on the first.
 fn start(c: &mut Cluster, safety: &str) {
-    set_up(c, safety);
-    begin(c);
+    set_up(c, DEVICE, safety);
+    begin(c, DEVICE);
 }
 
-fn set_up(c: &mut Cluster, safety: &str) {
+fn set_up(c: &mut Cluster, device: &str, safety: &str) {
     c.configure_with(safety, TARGET, AGENT);
     c.lab.wipe_heart();
+    let link = format!("[[link]]\ntype = \"disk\"\ndevice = \"{device}\"\n");
     // With the disk alone a busy machine may be late by more than half of deadtime.
-    let text = config(2, &format!("warntime = \"900ms\"\n{LINK}{safety}"));
+    let text = config(2, &format!("warntime = \"900ms\"\n{link}{safety}"));
     for n in 0..2 {
         c.lab.node(n).write("/etc/hafailover/hafailover.toml", &text);
     }
-    let said = c.lab.node(0).run(&format!("hafailover disk format --force-of-ours {DEVICE}"));
+    let said = c.lab.node(0).run(&format!("hafailover disk format --force-of-ours {device}"));
     assert!(said.text.contains("has slots for n1, n2 now"), "{}", said.text);
 }
 
-fn begin(c: &mut Cluster) {
+fn begin(c: &mut Cluster, device: &str) {
     for n in 0..2 {
         let checked = c.lab.node(n).run("hafailover check").text;
         assert!(!checked.contains("error"), "{checked}");
@@ -52,7 +54,7 @@ fn begin(c: &mut Cluster) {
     c.runs_on(0);
     c.all_well();
     wait("both slots to change", PATIENCE, || {
-        let shown = c.lab.node(1).must(&format!("hafailover disk show {DEVICE}"));
+        let shown = c.lab.node(1).must(&format!("hafailover disk show {device}"));
         let both = |words: &str| shown.matches(words).count() == 2;
         (both("sealed right") && both(" changed 0.")).then_some(())
     });
@@ -156,6 +158,69 @@ fn the_last_one_taken_over(c: &mut Cluster) {
     c.two_allowed("every link cut");
 }
 
+/// Network, line and disk go in one moment, as a death would look: it is taken for one, and two
+/// have the group until something is heard.
+fn all_at_once(c: &mut Cluster) {
+    start(c, TAKEOVER);
+    let client = c.client();
+    // In the switch: else the owner's address would be found in use.
+    c.lab.net.block(0, Lan::Lan);
+    let took = cut_at_once(c);
+    c.runs_on(1);
+    let evidence = c.evidence(1);
+    println!("  all three cut within {took:?}: {evidence}");
+    assert!(evidence.starts_with("n1=Silent(") && evidence.contains("3 links"), "{evidence}");
+    c.served(client, 1, "network, line and disk cut at once");
+    c.lab.line.heal();
+    c.told(0, "two-owners");
+    c.phase(0, "stopped");
+    c.runs_on(1);
+    c.two_allowed("every link cut");
+}
+
+/// What n1 is heard by, within less than a keepalive.
+fn cut_at_once(c: &Cluster) -> Duration {
+    let since = Instant::now();
+    std::thread::scope(|s| {
+        s.spawn(|| c.lab.lose_heart(0));
+        s.spawn(|| c.lab.net.cut(0, Lan::Heartbeat));
+        c.lab.line.cut();
+    });
+    since.elapsed()
+}
+
+/// One disk has both, leases and slots. With its part of the leases gone the owner lives on what n2
+/// says over the slots; with every way gone in one moment it stops before n2 starts.
+fn beside_the_leases(c: &mut Cluster) {
+    let leased = format!("[arbiter]\nlease = \"6s\"\n{}", Sanlock::SETTINGS);
+    set_up(c, SECOND, &leased);
+    let _sanlock = Sanlock::on(c);
+    begin(c, SECOND);
+    leases::leased(c, 0);
+    let client = c.client();
+    cut_networks(c);
+    nothing_moves(c, "n1");
+    c.lab.node(0).must(&format!("rm {DEVICE}"));
+    c.told(0, "arbiter-lost");
+    leases::runs_for(c, leases::LEASE * 2);
+    c.lab.join_heart(0);
+    c.lab.line.heal();
+    c.lab.net.heal(0, Lan::Heartbeat);
+    c.told(0, "arbiter-back");
+    leases::leased(c, 0);
+    c.all_well();
+    let since = Instant::now();
+    c.lab.net.cut(0, Lan::Lan);
+    println!("  all cut within {:?}", cut_at_once(c));
+    c.phase(0, "stopped");
+    println!("  network, line and disk cut at once: n1 has stopped after {:?}", since.elapsed());
+    assert!(since.elapsed() < leases::LEASE, "not in time");
+    leases::taken_over(c, since, "network, line and disk cut at once");
+    assert!(c.lab.node(0).is_up(), "it stopped in time, and nothing had to be reset");
+    c.served(client, 1, "leases and slots on one disk, and then nothing");
+    leases::no_overlap(c, "leases and slots on one disk, and then nothing");
+}
+
 fn power_loss(c: &mut Cluster) {
     start(c, TAKEOVER);
     let client = c.client();
@@ -247,9 +312,9 @@ fn hangs(c: &mut Cluster) {
 /// With the networks and the arbiter gone the owner lives on what n2 says over the disk; without
 /// that as well it stops in time.
 fn carries_the_vouchers(c: &mut Cluster) {
-    set_up(c, &format!("[arbiter]\nlease = \"6s\"\n{}", Witness::SETTINGS));
+    set_up(c, DEVICE, &format!("[arbiter]\nlease = \"6s\"\n{}", Witness::SETTINGS));
     let mut witness = Witness::begin(c);
-    begin(c);
+    begin(c, DEVICE);
     leases::leased(c, 0);
     let client = c.client();
     cut_networks(c);

@@ -5,6 +5,7 @@
 mod addresses;
 mod arbiters;
 mod borders;
+mod changes;
 mod cluster;
 mod disk;
 mod double;
@@ -215,6 +216,7 @@ fn all() -> Vec<Told> {
         links::ALL,
         disk::ALL,
         leases::ALL,
+        changes::ALL,
         addresses::ALL,
         lost::ALL,
         escalate::ALL,
@@ -223,7 +225,8 @@ fn all() -> Vec<Told> {
     ];
     let two = of_two.into_iter().flatten().map(|story| (2, story));
     let three = [paths::OF_THREE, quorum::OF_THREE, leases::OF_THREE].into_iter().flatten();
-    let every = two.chain(three.map(|story| (3, story)));
+    let four = recipes::OF_FOUR.iter().map(|story| (4, story));
+    let every = two.chain(three.map(|story| (3, story))).chain(four);
     let told = |(nodes, (name, story)): (usize, &(&str, stories::Story))| Told {
         name: name.to_string(),
         suite: own.clone(),

@@ -136,6 +136,13 @@ impl Net {
         }
     }
 
+    /// A node and what is in the client's place do not reach each other.
+    pub fn part_from_client(&self, n: usize) {
+        let port = format!("n{}-lan", n + 1);
+        let frames = [("client", &*port), (&*port, "client")];
+        self.drop_in_switch(&frames.map(|(from, to)| format!("iifname {from} oifname {to}")));
+    }
+
     /// What one node sends to another does not arrive; the other way is open.
     pub fn block_way(&self, from: usize, to: usize, lan: Lan) {
         let port = |n: usize| format!("n{}-{}", n + 1, lan.short());

@@ -5,6 +5,7 @@ mod daily;
 mod manual;
 mod quick;
 mod servers;
+mod sites;
 mod stage;
 mod storage;
 
@@ -29,3 +30,6 @@ pub const ALL: &[(&str, Story)] = &[
     ("heartbeat_by_hand", daily::heartbeat_by_hand),
     ("readme_quick_start", quick::quick_start),
 ];
+
+/// On four nodes.
+pub const OF_FOUR: &[(&str, Story)] = &[("recipe_two_sites", sites::two_sites)];
