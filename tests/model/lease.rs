@@ -1,7 +1,7 @@
 //! The arbiter of the model: a witness's own table behind a wire, which can be lost, cut from one
 //! node, and restarted.
 
-use crate::canon::{Origin, canon, mix};
+use crate::canon::{Origin, SEED, canon, mix};
 use crate::step::Step;
 use crate::world::{Item, MS, State, WIRE, What};
 use hafailover::core::grant::{Ask, Grants, Verdict};
@@ -46,13 +46,27 @@ impl Arbiter {
 }
 
 impl State {
+    /// How long ago the node vouched for an owner of the group, if not longer than this.
+    pub fn vouched(&self, n: usize, group: usize, within: Duration) -> Option<Duration> {
+        let at = self.ghost.nodes[n].vouched[group]?;
+        Some(Instant(self.now).since(at)).filter(|age| *age < within)
+    }
+
+    pub fn vouched_number(&self) -> u64 {
+        let within = times().wait.max(crate::watchdog::times().wait);
+        let groups = 0..self.ghost.nodes[0].vouched.len();
+        let each = (0..self.nodes.len()).flat_map(|n| groups.clone().map(move |g| (n, g)));
+        let ages = each.map(|(n, g)| self.vouched(n, g, within));
+        ages.fold(SEED, |hash, age| mix(hash, age.map_or(0, |age| 1 + age.as_nanos() as u64)))
+    }
+
     fn reaches(&self, n: usize) -> bool {
         !self.arbiter.lost && self.arbiter.cut & 1 << n == 0
     }
 }
 
 impl Step<'_> {
-    fn times(&self) -> LeaseTimes {
+    pub fn times(&self) -> LeaseTimes {
         self.cluster.policies[0].lease.clone().unwrap_or_else(times)
     }
 

@@ -54,6 +54,7 @@ pub fn sharp() -> Vec<Plan> {
         plan("a late answer", WATCHED, &[CUT, LATE, DAEMON]),
         plan("a forgetful witness", LEASED, &[CUT, ARBITER]),
         plan("vouched and cut", LEASED, &[ARBITER, CUT]),
+        plan("moved and cut", Plan { leased: true, stop_budget: 100, ..THREE_WARM }, &[MOVE, CUT]),
     ]
 }
 

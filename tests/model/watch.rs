@@ -90,6 +90,8 @@ pub struct NodeGhost {
     pub deafened: u32,
     /// By group: the evidence of its last start, by the other node.
     pub proof: Vec<Vec<(usize, String)>>,
+    /// By group: when it last said that somebody may go on without the arbiter.
+    pub vouched: Vec<Option<Instant>>,
 }
 
 impl Ghost {
@@ -98,6 +100,7 @@ impl Ghost {
             spoken: vec![Epoch::default(); groups],
             promised: vec![Epoch::default(); groups],
             proof: vec![Vec::new(); groups],
+            vouched: vec![None; groups],
             ..NodeGhost::default()
         };
         Ghost { nodes: vec![node; nodes], ..Ghost::default() }
@@ -315,6 +318,12 @@ impl Step<'_> {
         if known {
             return;
         }
+        if proof.iter().any(|(_, kind)| kind == "Expired")
+            && let Some(age) = self.state.vouched(n, group, self.times().wait)
+        {
+            let words = format!("n{} starts on Expired and vouched {age:?} ago", n + 1);
+            self.break_("EvidenceFirst", words);
+        }
         self.state.ghost.begun += 1;
         self.state.ghost.starts.push((group, epoch, n, false));
         for other in (0..self.state.nodes.len()).filter(|o| *o != n) {
@@ -376,7 +385,10 @@ impl Step<'_> {
             if beat.mood.guarding {
                 continue;
             }
-            let ghost = &mut self.state.ghost;
+            let (now, ghost) = (Instant(self.state.now), &mut self.state.ghost);
+            if report.voucher.is_some() {
+                ghost.nodes[n].vouched[group] = Some(now);
+            }
             ghost.nodes[n].spoken[group] = report.epoch;
             let given = report.promise.filter(|p| p.node != NodeId(n as u8));
             let promised = &mut ghost.nodes[n].promised[group];

@@ -224,6 +224,7 @@ impl State {
             hash = mix(hash, item.number ^ (item.node as u64));
         }
         hash = mix(hash, crate::watch::both_number(self));
+        hash = mix(hash, self.vouched_number());
         mix(hash, self.ghost.number())
     }
 

@@ -18,6 +18,7 @@ const CAUGHT: &[(&str, &str)] = &[
     ("owns an epoch twice", "an epoch once"),
     ("a witness forgets leases when it restarts", "a forgetful witness"),
     ("does not wait for those that it vouched for", "vouched and cut"),
+    ("does not look again, when it is granted, for whom it vouched", "moved and cut"),
     ("arms the watchdog when the start has ended", "fed once more"),
     ("a witness takes any release for one of this epoch", "a forgetful witness"),
 ];
