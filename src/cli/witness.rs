@@ -2,9 +2,10 @@
 
 use crate::config::witness;
 use crate::io::notify;
-use crate::io::witness::Server;
+use crate::io::witness::{self as io, Server};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Instant;
 
 /// Grant leases to the nodes of clusters (run by hafailover-witness.service)
 #[derive(Debug, clap::Args)]
@@ -22,14 +23,17 @@ pub fn run(args: Args) -> ExitCode {
     };
     words.iter().for_each(super::tell);
     notify::ready_now();
-    let mut told = String::new();
+    let mut told = None;
     loop {
         match server.serve() {
             Ok(None) => {}
-            Ok(Some(words)) if words == told => {}
             Ok(Some(words)) => {
-                super::tell(&words);
-                told = words;
+                let again =
+                    |(before, at): &(String, Instant)| *before == words && at.elapsed() < io::TOLD;
+                if !told.as_ref().is_some_and(again) {
+                    super::tell(&words);
+                    told = Some((words, Instant::now()));
+                }
             }
             Err(error) => return super::fail(&format!("the socket: {error}"), 1, false),
         }

@@ -23,8 +23,8 @@ use std::path::{Path, PathBuf};
 
 /// Most nodes of one cluster that it remembers a session of.
 const NODES_MAX: usize = 64;
-/// How often it is told that nobody answers the questions of a cluster.
-const TOLD: Duration = Duration::from_secs(600);
+/// How often the same is told again.
+pub const TOLD: Duration = Duration::from_secs(600);
 
 pub struct Server {
     socket: UdpSocket,
@@ -141,8 +141,9 @@ impl Server {
             let name = cluster.name.clone();
             return self.unheard(now, Some(tag), || {
                 format!(
-                    "cluster {name}: {from} asks with another key, and is not answered: copy the \
-                     cluster's key file here anew, then systemctl restart hafailover-witness"
+                    "cluster {name}: {from} asks with another key, or as another version of this \
+                     program, and is not answered: copy the cluster's key file here anew, then \
+                     systemctl restart hafailover-witness; compare hafailover --version"
                 )
             });
         };

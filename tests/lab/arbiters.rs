@@ -36,21 +36,7 @@ impl Arbiter for Witness {
     const SETTINGS: &str = "kind = \"witness\"\n[arbiter.witness]\naddress = \"192.168.0.50\"\n";
 
     fn begin(c: &mut Cluster) -> Witness {
-        let dir = tempfile::tempdir_in(c.lab.dir()).expect("a directory");
-        let at = dir.path().display();
-        let keys = c.lab.node(0).must("cat /etc/hafailover/keys");
-        std::fs::write(dir.path().join("keys"), keys).expect("written");
-        let text = format!(
-            "longest = \"30s\"\nstate = \"{at}/state\"\n[[cluster]]\nname = \"lab\"\n\
-             keys = \"{at}/keys\"\n"
-        );
-        std::fs::write(dir.path().join("witness.toml"), text).expect("written");
-        // A witness that never granted anything, and not one that has lost what it knew.
-        must(&format!("chmod 600 {at}/keys; mkdir {at}/state; echo '{{}}' >{at}/state/{LAB}"));
-        must(&format!("dpkg-deb -x {} {at}/package", rootfs::package().display()));
-        let mut witness = Witness { child: None, dir, space: c.lab.net.client() };
-        witness.back();
-        witness
+        Witness::at(c, 50)
     }
 
     fn lose(&mut self) {
@@ -64,6 +50,30 @@ impl Arbiter for Witness {
         run.arg("--config").arg(self.dir.path().join("witness.toml")).env("NOTIFY_SOCKET", at);
         self.child = Some(run.stdin(Stdio::null()).spawn().expect("ip runs"));
         ready.recv(&mut [0; 256]).expect("READY=1");
+    }
+}
+
+impl Witness {
+    /// At 192.168.0.NUMBER, in the client's place.
+    pub fn at(c: &Cluster, number: u8) -> Witness {
+        let space = c.lab.net.client();
+        let address = format!("192.168.0.{number}");
+        try_sh(&format!("ip -n {space} addr add {address}/24 dev eth0"));
+        let dir = tempfile::tempdir_in(c.lab.dir()).expect("a directory");
+        let at = dir.path().display();
+        let keys = c.lab.node(0).must("cat /etc/hafailover/keys");
+        std::fs::write(dir.path().join("keys"), keys).expect("written");
+        let text = format!(
+            "address = \"{address}\"\nlongest = \"30s\"\nstate = \"{at}/state\"\n\
+             [[cluster]]\nname = \"lab\"\nkeys = \"{at}/keys\"\n"
+        );
+        std::fs::write(dir.path().join("witness.toml"), text).expect("written");
+        // A witness that never granted anything, and not one that has lost what it knew.
+        must(&format!("chmod 600 {at}/keys; mkdir {at}/state; echo '{{}}' >{at}/state/{LAB}"));
+        must(&format!("dpkg-deb -x {} {at}/package", rootfs::package().display()));
+        let mut witness = Witness { child: None, dir, space };
+        witness.back();
+        witness
     }
 }
 

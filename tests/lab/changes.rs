@@ -15,7 +15,7 @@ pub const ALL: &[(&str, Story)] = &[
     ("witness_another_one_without_room", without_room),
 ];
 
-/// Writes another witness there, which there is none of; with this the file is read again.
+/// Writes another witness there; with this the file is read again.
 const ANOTHER: &str = "sed -i 's/^address = .*50\"/address = \"192.168.0.51\"/' \
     /etc/hafailover/hafailover.toml; hafailover reload";
 
@@ -43,26 +43,30 @@ fn while_cut(c: &mut Cluster) {
     leases::no_overlap(c, "another witness while cut");
 }
 
-/// Who might be granted by the witness of before goes by the new one when n1 does.
+/// Who might be granted by the witness of before goes by the new one when n1 does, and both have
+/// one arbiter again: cut off from each other, n1 goes on, and n2 is not granted it.
 fn owner_last(c: &mut Cluster) {
     let _arbiter = leases::start::<Witness>(c);
+    let _another = Witness::at(c, 51);
     let reload = c.lab.node(0).run(ANOTHER);
     let words = "n2 still has the file of before";
     assert!(reload.code != 0 && reload.text.contains(words), "{}", reload.text);
     c.lab.node(1).must(ANOTHER);
     c.told(0, "peer-differs");
     c.lab.node(0).must(ANOTHER);
-    leases::runs_for(c, leases::LEASE * 2);
-    assert_eq!(c.lab.node(1).told("group-started"), 0);
-    // Nobody grants anything, and what n2 vouched for ends.
+    leases::leased(c, 0);
     leases::cut_heartbeats(c);
-    c.told(0, "group-released");
+    c.told(1, "peer-silent");
+    leases::runs_for(c, leases::WAIT + leases::RENEWED);
+    assert_eq!(c.lab.node(1).told("group-started"), 0);
     leases::no_overlap(c, "another witness, the owner last");
 }
 
-/// n2 has taken it and says so, and n1 hears that; but n2 hears nothing of n1.
+/// n2 has taken it and says so, and n1 hears that; but n2 hears nothing of n1, and the new witness
+/// would give it everything.
 fn while_deaf(c: &mut Cluster) {
     let _arbiter = leases::start::<Witness>(c);
+    let _another = Witness::at(c, 51);
     c.lab.line.cut();
     c.lab.net.block_way(0, 1, Lan::Heartbeat);
     c.told(0, "peer-deaf");
@@ -71,13 +75,15 @@ fn while_deaf(c: &mut Cluster) {
     let reload = c.lab.node(0).run(ANOTHER);
     let words = "n2 is not heard or does not hear this node";
     assert!(reload.code != 0 && reload.text.contains(words), "{}", reload.text);
-    leases::runs_for(c, leases::LEASE * 2);
+    // For longer than a lease of before would keep anybody from it.
+    leases::runs_for(c, leases::WAIT + leases::RENEWED);
     leases::leased(c, 0);
     assert_eq!(c.lab.node(1).told("group-started"), 0);
     c.lab.net.unblock();
     c.lab.line.heal();
     wait("n1 to take it, too", PATIENCE, || (c.lab.node(0).run(ANOTHER).code == 0).then_some(()));
-    leases::runs_for(c, leases::LEASE * 2);
+    leases::leased(c, 0);
+    leases::runs_for(c, leases::LEASE);
     leases::no_overlap(c, "another witness, and one is deaf");
 }
 

@@ -16,6 +16,9 @@ pub const KEEPALIVE: Duration = Duration::from_millis(200);
 pub const DEADTIME: Duration = Duration::from_secs(1);
 pub const STOP_BUDGET: Duration = Duration::from_secs(3);
 
+/// Between two looks at the mounts: a second owner for less than that might have gone unseen.
+const BLIND: Duration = Duration::from_secs(2);
+
 pub struct Cluster {
     pub lab: Lab,
     key: Option<String>,
@@ -350,6 +353,7 @@ impl Cluster {
     pub fn two_owners(&self) -> Option<String> {
         let mounts = self.lab.mounts.seen();
         assert!(mounts.looks > 0, "nobody has looked at the mounts");
+        assert!(mounts.blind < BLIND, "nobody looked at the mounts for {:?}", mounts.blind);
         let none = self.lab.overlap().is_zero() && mounts.both.is_zero();
         (!none).then(|| self.at_once())
     }

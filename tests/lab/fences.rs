@@ -183,7 +183,8 @@ fn hangs(c: &mut Cluster) {
     let line = lines.iter().find(|l| l.starts_with("fence-failed ")).expect("just told");
     assert!(line.contains("did not end in time"), "{line}");
     assert_eq!(c.lab.node(1).told("group-claimed"), 0);
-    let left = c.lab.node(1).run("systemctl stop 'hafailover-fence*'; pgrep -x fence_hangs").text;
+    long(c, 1, "fence-given-up");
+    let left = c.lab.node(1).run("pgrep -ax fence_hangs; pgrep -axf 'sleep 1000'").text;
     assert!(left.trim().is_empty(), "the agent lives on: {left}");
     assert_eq!(client.stop().owners(), ["n1"], "served without evidence");
     c.one_owner();

@@ -168,18 +168,6 @@ fn timing(settings: &Settings, real_time: bool, findings: &mut Findings) {
             show(advised)
         ));
     }
-    let by_silence = by_silence(settings);
-    if by_silence && timing.deadtime <= GUARD_HEARD {
-        findings.note(format!(
-            "deadtime {} is not longer than it takes until the guard of a lost daemon is heard \
-             (about {}): a peer may take over before, and for up to {} = guard-bound both may hold \
-             a group whose stop hangs, unless the address is found in use: a deadtime of one \
-             second lets peers wait for the guard",
-            show(timing.deadtime),
-            show(GUARD_HEARD),
-            show(safety.guard_bound)
-        ));
-    }
     majority(settings, findings);
     if let Some(arbiter) = &settings.arbiter {
         findings.note(format!("leases: {}", arbiter.chain()));
@@ -192,36 +180,44 @@ fn timing(settings: &Settings, real_time: bool, findings: &mut Findings) {
     }
 }
 
-/// A death is believed on silence alone.
+/// A death is believed on silence alone, and nobody waits until the silent one has surely stopped.
 fn by_silence(settings: &Settings) -> bool {
     let proven = settings.all_fenced() || settings.arbiter.is_some();
-    settings.safety.silence == OnSilence::Takeover && !proven
+    let waits = settings.safety.quorum_lost == QuorumLost::Stop;
+    settings.safety.silence == OnSilence::Takeover && !proven && !waits
 }
 
-/// A crash of the daemon alone must not look like a death, least of all where that has a file
-/// system mounted twice.
+/// A daemon that crashes, and is back or has its guard stop everything, must not look like a death,
+/// least of all where that has a file system mounted twice.
 fn crash(settings: &Settings, groups: &[Target], findings: &mut Findings) {
     let (deadtime, show) = (settings.timing.deadtime, load::show);
+    if !by_silence(settings) || deadtime >= CRASH_RECOVERY * 2 {
+        return;
+    }
+    let mut words = format!(
+        "deadtime {} is less than twice what a crashed daemon needs to be back (about {}): a \
+         crash alone may be taken for a death, and give two owners for a moment",
+        show(deadtime),
+        show(CRASH_RECOVERY)
+    );
+    if deadtime <= GUARD_HEARD {
+        words += &format!(
+            ", and where it is lost for good, before its guard is heard (about {}), for up to {} = \
+             guard-bound",
+            show(GUARD_HEARD),
+            show(settings.safety.guard_bound)
+        );
+    }
     let mut members = groups.iter().flat_map(|group| group.hard.iter().map(move |u| (group, u)));
     let mount = members.find(|(_, unit)| unit.ends_with(".mount"));
-    match mount.filter(|_| by_silence(settings) && deadtime <= CRASH_RECOVERY) {
+    match mount.filter(|_| deadtime <= GUARD_HEARD) {
         Some((group, mount)) => findings.error(format!(
-            "deadtime {} is no more than what a crashed daemon needs to be back (about {}): each \
-             crash alone is taken for a death, and {mount} of {} is then mounted on two nodes for \
-             a moment: write deadtime = \"{}\" or more, or silence = \"hold\", or give every \
-             node a [[fence]]",
-            show(deadtime),
-            show(CRASH_RECOVERY),
+            "{words}: {mount} of {} is then mounted on two nodes: write deadtime = \"{}\" or more, \
+             or silence = \"hold\", or give every node a [[fence]], or the cluster an [arbiter]",
             group.name,
             show(CRASH_RECOVERY * 2)
         )),
-        None if deadtime < CRASH_RECOVERY * 2 => findings.warn(format!(
-            "deadtime {} is less than twice what a crashed daemon needs to be back (about {}): a \
-             crash alone may be taken for a death, and give two owners for a moment",
-            show(deadtime),
-            show(CRASH_RECOVERY)
-        )),
-        None => {}
+        None => findings.warn(words),
     }
 }
 

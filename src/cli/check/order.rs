@@ -216,8 +216,8 @@ fn outvoted(
         false => findings.note(words),
     }
     if policy.stop_failure != StopFailure::FenceSelf {
-        findings.note(format!(
-            "{unit}: if that stop fails or hangs, others start all the same: \
+        findings.warn(format!(
+            "{unit}: if that stop fails or hangs, others start all the same, and both have it: \
              StopFailure=fence-self resets this machine before they do"
         ));
     }

@@ -29,8 +29,8 @@ fn start(c: &mut Cluster) -> Etcds {
     etcds
 }
 
-/// The third place is lost, and nothing happens; then the first site is cut off from everything,
-/// with its member of etcd, and stops before the second one starts.
+/// The third place is lost, then the line between the sites, and nothing happens; then the first site
+/// is cut off from everything, with its member of etcd, and stops before the second one starts.
 pub fn two_sites(c: &mut Cluster) {
     let mut etcds = start(c);
     etcds.end(2);
@@ -38,12 +38,15 @@ pub fn two_sites(c: &mut Cluster) {
     leases::leased(c, 0);
     etcds.back();
     let client = c.client();
-    let since = Instant::now();
     for n in SITES[0] {
         SITES[1].iter().for_each(|other| c.lab.net.part(n, *other));
-        c.lab.net.part_from_client(n);
     }
     c.told(2, "peer-silent");
+    leases::runs_for(c, WAIT + LEASE / 4);
+    leases::leased(c, 0);
+    assert_eq!((1..4).map(|n| c.lab.node(n).told("group-started")).sum::<usize>(), 0);
+    let since = Instant::now();
+    SITES[0].iter().for_each(|n| c.lab.net.part_from_client(*n));
     c.phase(0, "stopped");
     println!("  a site cut off: n1 has stopped after {:?}", since.elapsed());
     assert!(since.elapsed() < LEASE, "not in time");
