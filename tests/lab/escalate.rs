@@ -1,7 +1,7 @@
 //! Stories of a stop that fails and of what follows it: whoever keeps the disk busy is killed by
 //! unit, or the machine is reset.
 
-use crate::cluster::{AGENT, Cluster, PATIENCE, TAKEOVER, TARGET};
+use crate::cluster::{AGENT, Cluster, DEADTIME, PATIENCE, TAKEOVER, TARGET};
 use crate::harness::wait;
 use crate::stories::Story;
 use std::time::Instant;
@@ -10,6 +10,7 @@ pub const ALL: &[(&str, Story)] = &[
     ("kill_users_frees_a_busy_mount", kill_users_frees_a_busy_mount),
     ("kill_users_spares_what_the_machine_needs", kill_users_spares_what_the_machine_needs),
     ("fence_self_ends_a_machine_with_busy_mount", fence_self_ends_a_machine_with_busy_mount),
+    ("disk_that_hangs_is_held", disk_that_hangs),
 ];
 
 fn start(c: &mut Cluster, failure: &str) {
@@ -99,5 +100,22 @@ fn fence_self_ends_a_machine_with_busy_mount(c: &mut Cluster) {
     println!("  taken over: client saw {:?}", client.stop().outage());
     assert!(c.evidence(1).starts_with("n1=Silent"), "{}", c.evidence(1));
     assert_eq!(c.lab.node(1).told("two-owners"), 0);
+    c.one_owner();
+}
+
+/// What unmounts cannot even be killed: nothing is given away until the disk answers.
+fn disk_that_hangs(c: &mut Cluster) {
+    c.start_all(TAKEOVER);
+    c.lab.node(0).hang_disk(true);
+    c.lab.node(0).run("timeout 2 hafailover move files");
+    let stuck = "ps -eo state=,args= | grep '^D.*[u]mount.*/srv'";
+    wait("an umount that hangs", PATIENCE, || (c.lab.node(0).run(stuck).code == 0).then_some(()));
+    let end = Instant::now() + DEADTIME * 5;
+    while Instant::now() < end {
+        assert_ne!(c.lab.node(0).phase("files").as_deref(), Some("stopped"));
+        assert_eq!(c.lab.node(1).told("group-started"), 0);
+    }
+    c.lab.node(0).hang_disk(false);
+    c.runs_on(1);
     c.one_owner();
 }

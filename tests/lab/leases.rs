@@ -18,6 +18,7 @@ pub const ALL: &[(&str, Story)] = &[
     ("witness_frozen_and_thawed", frozen_and_thawed::<Witness>),
     ("witness_and_a_group_whose_files_are_gone", files_gone),
     ("witness_and_a_stop_that_outlives_its_lease", stop_outlives_the_lease),
+    ("witness_and_a_disk_that_hangs", disk_hangs),
     ("witness_and_a_daemon_that_may_hang_for_long", may_hang_for_long),
     ("witness_cut_in_one_direction", cut_in_one_direction),
     ("witness_stopped_in_a_maintenance_not_heard", stopped_in_maintenance),
@@ -254,6 +255,26 @@ fn stop_outlives_the_lease(c: &mut Cluster) {
     taken_over(c, since, "a stop that outlives its lease");
     c.served(client, 1, "a stop that outlives its lease");
     no_overlap(c, "a stop that outlives its lease");
+}
+
+/// The owner's way to the shared disk is gone: what unmounts it cannot even be killed, and the
+/// machine ends with its lease.
+fn disk_hangs(c: &mut Cluster) {
+    let _arbiter = start::<Witness>(c);
+    let client = c.client();
+    c.lab.node(0).hang_disk(true);
+    let since = Instant::now();
+    cut_heartbeats(c);
+    Witness::cut(c, 0);
+    let stuck = "ps -eo state=,args= | grep '^D.*[u]mount.*/srv'";
+    wait("an umount that hangs", PATIENCE, || (c.lab.node(0).run(stuck).code == 0).then_some(()));
+    wait("the reset", PATIENCE, || (!c.lab.node(0).is_up()).then_some(()));
+    println!("  a disk that hangs: reset after {:?}", since.elapsed());
+    assert!(since.elapsed() < LEASE + Duration::from_secs(2), "others may start after {WAIT:?}");
+    c.lab.kill(0);
+    taken_over(c, since, "a disk that hangs");
+    c.served(client, 1, "a disk that hangs");
+    no_overlap(c, "a disk that hangs");
 }
 
 /// The others count on PID 1 to end a daemon that hangs: one that it would not end does not start.

@@ -191,8 +191,8 @@ impl Broom {
 pub fn left_of(pid: &str) -> String {
     let (tmp, netns) = (format!("hafailover-lab-{pid}"), format!("^hl{pid}-"));
     try_sh(&format!(
-        "ls -d /tmp/{tmp} {}/{tmp}-* 2>/dev/null; ip netns list | grep {netns}; \
-         losetup -a | grep /{tmp}/; grep '/{tmp}[ /]' /proc/mounts",
+        "ls -d /tmp/{tmp} {}/{tmp}-* /sys/fs/cgroup/blkio/{tmp}-* 2>/dev/null; \
+         ip netns list | grep {netns}; losetup -a | grep /{tmp}/; grep '/{tmp}[ /]' /proc/mounts",
         node::cgroup_root().display()
     ))
 }

@@ -79,13 +79,19 @@ impl Node {
         // Also the machine's name: what nspawn keeps by name is not shared with another lab. An NFS
         // server opens files by their handles, which a container may not by default.
         let network = Net::node(self.n);
+        let throttled = twin(&self.cgroup).unwrap_or_else(|| {
+            let _ = std::fs::write(cgroup_root().join("cgroup.subtree_control"), "+io");
+            self.cgroup.clone()
+        });
+        std::fs::create_dir_all(&throttled).expect("a cgroup for its disks");
         command.arg("-c").arg(format!(
-            "echo $$ > {}; exec env SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 systemd-nspawn -q -D {} \
-             --machine={network} --register=no --keep-unit --capability=all \
+            "echo $$ > {}; echo $$ > {}; exec env SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 \
+             systemd-nspawn -q -D {} --machine={network} --register=no --keep-unit --capability=all \
              --system-call-filter=open_by_handle_at \
              --network-namespace-path=/run/netns/{network} {serial} --bind={}:/stamps \
              --console=pipe -b",
             enter.display(),
+            throttled.join("cgroup.procs").display(),
             self.root.display(),
             self.stamps.display(),
         ));
@@ -265,6 +271,12 @@ impl Node {
         Watch(inotify)
     }
 
+    /// The shared disk hangs for this node alone, as behind a path that is gone; or no more.
+    pub fn hang_disk(&self, hangs: bool) {
+        let minor = self.disk.trim_start_matches("/dev/loop");
+        throttle(&self.cgroup, &format!("7:{minor}"), hangs);
+    }
+
     pub fn thaw(&self) {
         std::fs::write(self.cgroup.join("cgroup.freeze"), "0").expect("it is there");
     }
@@ -353,8 +365,50 @@ pub fn cgroups_of(pid: &str) -> Vec<PathBuf> {
     mine.map(|e| e.path()).collect()
 }
 
+/// The cgroup of that name for disks, where version 1 has those.
+fn twin(cgroup: &Path) -> Option<PathBuf> {
+    let mounts = std::fs::read_to_string("/proc/mounts").unwrap_or_default();
+    let mut fields = mounts.lines().map(|l| l.split(' ').collect::<Vec<_>>());
+    let blkio =
+        fields.find(|f| f.get(2) == Some(&"cgroup") && f[3].split(',').any(|o| o == "blkio"));
+    Some(Path::new(blkio?[1]).join(cgroup.file_name()?))
+}
+
+/// Of what a cgroup's processes read and write on that disk themselves one byte a second is let
+/// through, or all.
+fn throttle(cgroup: &Path, disk: &str, hangs: bool) {
+    let set = |path: PathBuf, text: String| std::fs::write(path, text).expect("throttled");
+    match twin(cgroup) {
+        Some(twin) => {
+            for way in ["read", "write"] {
+                let file = twin.join(format!("blkio.throttle.{way}_bps_device"));
+                set(file, format!("{disk} {}", u8::from(hangs)));
+            }
+        }
+        None => {
+            let most = if hangs { "1" } else { "max" };
+            set(cgroup.join("io.max"), format!("{disk} rbps={most} wbps={most}"));
+        }
+    }
+}
+
+/// Nobody can be killed who waits for a disk.
+fn let_through(cgroup: &Path) {
+    let files = match twin(cgroup) {
+        Some(twin) => {
+            ["read", "write"].map(|w| twin.join(format!("blkio.throttle.{w}_bps_device")))
+        }
+        None => [cgroup.join("io.max"), cgroup.join("io.max")],
+    };
+    for text in files.map(|file| std::fs::read_to_string(file).unwrap_or_default()) {
+        let disks = text.lines().filter_map(|line| line.split(' ').next());
+        disks.for_each(|disk| throttle(cgroup, disk, false));
+    }
+}
+
 /// Stops every process at one instant, then kills it.
 pub fn kill_cgroup(cgroup: &Path) {
+    let_through(cgroup);
     let _ = std::fs::write(cgroup.join("cgroup.freeze"), "1");
     let _ = std::fs::write(cgroup.join("cgroup.kill"), "1");
     let _ = std::fs::write(cgroup.join("cgroup.freeze"), "0");
@@ -367,5 +421,8 @@ pub fn remove_cgroup(cgroup: &Path) {
     while cgroup.exists() && Instant::now() < end {
         let _ = try_sh(&format!("find {} -depth -type d -exec rmdir {{}} +", cgroup.display()));
         std::thread::sleep(Duration::from_millis(10));
+    }
+    if let Some(twin) = twin(cgroup) {
+        let _ = std::fs::remove_dir(twin);
     }
 }

@@ -29,8 +29,8 @@ fn start(c: &mut Cluster) -> Etcds {
     etcds
 }
 
-/// The third place is lost, then the line between the sites, and nothing happens; then the first site
-/// is cut off from everything, with its member of etcd, and stops before the second one starts.
+/// The third place is lost, then the line between the sites, and nothing happens; then the first
+/// site is cut off from everything, with its member of etcd, and stops before the second one starts.
 pub fn two_sites(c: &mut Cluster) {
     let mut etcds = start(c);
     etcds.end(2);
