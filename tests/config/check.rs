@@ -69,7 +69,7 @@ fn a_deadtime_that_a_crash_outlasts_is_refused() {
     let (code, said) = with(&format!("{}{believed}", quick("\"400ms\"")));
     let words = "error: deadtime 400ms is less than twice what a crashed daemon needs to be back";
     assert!(code == 1 && said.contains(words), "{code}: {said}");
-    assert!(said.contains("5m = guard-bound: srv.mount of files is then mounted on"), "{said}");
+    assert!(said.contains("300s = guard-bound: srv.mount of files is then mounted on"), "{said}");
     let (code, said) = with(&format!("{}{believed}", quick("\"700ms\"")));
     assert!(code == 2 && said.contains("warning: deadtime 700ms is less than"), "{code}: {said}");
     let (_, said) = with(&format!("{}{SILENCE}", quick("\"400ms\"")));
@@ -360,6 +360,16 @@ fn a_stop_without_a_majority_is_weighed_against_the_takeover() {
     for words in ["others start no sooner than deadtime + 123", "of 3 nodes 2 are a majority"] {
         assert!(said.contains(words), "no {words:?} in\n{said}");
     }
+    let believed = three.replace("\"hold\"", "\"takeover\"");
+    root.file("etc/hafailover/hafailover.toml", &believed);
+    let (code, said) = check(&root);
+    let words = "warning: files.target: if that stop fails or hangs, others start all the same";
+    assert!(code == 2 && said.contains(words), "{code}: {said}");
+    let ends = "[X-Hafailover]\nStopBudget=2min\nStopFailure=fence-self\n";
+    root.write("files.target.d/budget.conf", ends);
+    let (code, said) = check(&root);
+    assert!(code == 0 && !said.contains("others start all the same"), "{code}: {said}");
+    root.file("etc/hafailover/hafailover.toml", &three);
     root.write("files.target.d/budget.conf", "[X-Hafailover]\nStopBudget=30s\n");
     let (code, said) = check(&root);
     assert!(code == 1 && said.contains("its stop may take 110s"), "{said}");

@@ -215,7 +215,8 @@ fn outvoted(
         )),
         false => findings.note(words),
     }
-    if policy.stop_failure != StopFailure::FenceSelf {
+    let believed = settings.safety.silence == OnSilence::Takeover && !settings.all_fenced();
+    if believed && policy.stop_failure != StopFailure::FenceSelf {
         findings.warn(format!(
             "{unit}: if that stop fails or hangs, others start all the same, and both have it: \
              StopFailure=fence-self resets this machine before they do"
