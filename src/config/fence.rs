@@ -33,7 +33,7 @@ pub struct Written {
     options: BTreeMap<String, Spanned<toml::Value>>,
     secrets: Option<Spanned<PathBuf>>,
     confirm: Option<Confirm>,
-    after: Option<After>,
+    after: Option<Spanned<After>>,
     unit: Option<Spanned<String>>,
     check_unit: Option<Spanned<String>>,
     timeout: Option<Spanned<String>>,
@@ -103,6 +103,13 @@ fn one(fence: &Written, whole: Range<usize>, nodes: &[Node]) -> Result<Fence, Wr
                     from the storage): write which";
         return Err((whole, what.into()));
     };
+    if let Some(after) = fence.after.as_ref().filter(|_| kind == FenceKind::Storage)
+        && *after.get_ref() == After::On
+    {
+        let what = "after = \"on\" with kind = \"storage\" would give the storage back to a node \
+                    that may still write: remove it";
+        return Err((after.span(), what.into()));
+    }
     let can_drill = !matches!(&how, FenceHow::Unit { check: None, .. });
     let drill = duration(&fence.drill, DRILL, DRILL_LEAST, Duration::MAX)?;
     Ok(Fence {
@@ -174,7 +181,7 @@ fn by_agent(fence: &Written, agent: &Spanned<String>) -> Result<FenceHow, Wrong>
         options,
         secrets: secrets.map(|p| p.get_ref().clone()),
         confirm: fence.confirm != Some(Confirm::None),
-        on_again: fence.after == Some(After::On),
+        on_again: fence.after.as_ref().is_some_and(|a| *a.get_ref() == After::On),
     })
 }
 

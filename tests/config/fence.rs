@@ -27,6 +27,7 @@ fn every_wrong_fence_says_where_and_what() {
         (bare("unit = \"b@.service\"\noptions = { ip = \"x\" }"), 5, "go with agent"),
         (bare("unit = \"b@.service\"\nafter = \"on\""), 4, "goes with agent"),
         (bare("unit = \"b@.service\"\nconfirm = \"status\""), 4, "needs check-unit"),
+        (format!("{}after = \"on\"\n", IPMI.replace("power", "storage")), 5, "may still write"),
         (agent("options = { password = \"geheim\" }"), 5, "secrets = "),
         (agent("options = { action = \"reboot\" }"), 5, "set by hafailover"),
         (agent("options = { ip = [1, 2] }"), 5, "a text, a number"),

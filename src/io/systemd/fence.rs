@@ -5,6 +5,7 @@ use super::read::{ASK_AGAIN, BUS_PATIENCE, bus};
 use super::{Ask, Shared, Systemd};
 use crate::core::Event;
 use crate::core::name::NodeId;
+use crate::core::policy::FenceKind;
 use crate::core::time::Instant;
 use crate::io::{clock, fence};
 use std::rc::Rc;
@@ -25,6 +26,7 @@ pub struct Run {
     pub name: String,
     pub id: u64,
     pub unit: String,
+    pub kind: FenceKind,
     /// The unit that must then say that the node is off.
     pub confirm: Option<String>,
     pub limit: Duration,
@@ -97,11 +99,18 @@ async fn read_back(shared: &Shared, run: &Run, end: Instant) -> Result<(), Strin
 }
 
 async fn check(shared: &Shared, run: &Run) -> Result<String, String> {
-    match follow(shared, run, None).await? {
-        0 => Ok("the node is on".into()),
-        status if status == i32::from(fence::IS_OFF) => Ok("the node is off".into()),
-        status => Err(fence::words(&run.unit, status)),
-    }
+    let off = match follow(shared, run, None).await? {
+        0 => false,
+        status if status == i32::from(fence::IS_OFF) => true,
+        status => return Err(fence::words(&run.unit, status)),
+    };
+    let words = match (run.kind, off) {
+        (FenceKind::Power, false) => "the node is on",
+        (FenceKind::Power, true) => "the node is off",
+        (FenceKind::Storage, false) => "the node has its storage",
+        (FenceKind::Storage, true) => "the node is cut from the storage",
+    };
+    Ok(words.into())
 }
 
 /// Starts it anew, waits, and gives the exit code of what it ran.
