@@ -7,6 +7,7 @@ mod arbiters;
 mod borders;
 mod changes;
 mod cluster;
+mod cut_off;
 mod disk;
 mod double;
 mod escalate;
@@ -239,7 +240,7 @@ fn all() -> Vec<Told> {
     let suite = format!("{own}{}", harness::rootfs::WITH_AGENTS);
     all.extend(fenced.map(|told| Told { suite: suite.clone(), ..told }));
     let suite = format!("{own}{}", harness::rootfs::WITH_KERNEL);
-    let guest = [guest::ALL, reserve::ALL].into_iter().flatten();
+    let guest = [guest::ALL, reserve::ALL, cut_off::ALL].into_iter().flatten();
     let guest = guest.map(|story| told((0, story)));
     all.extend(guest.map(|told| Told { suite: suite.clone(), ..told }));
     if own != NEWER {

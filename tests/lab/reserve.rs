@@ -19,25 +19,25 @@ const LINK: &str = "[Unit]\nDescription=The link\nBefore=hafailover.service\n[Se
     ExecStart=ip address add 192.168.9.1/24 dev dummy0\n\
     ExecStart=ip link set dummy0 up multicast on\n[Install]\nWantedBy=multi-user.target\n";
 /// Nobody ends a daemon that stands still.
-const PATIENT: &str = "[Service]\nWatchdogSec=0\n";
+pub const PATIENT: &str = "[Service]\nWatchdogSec=0\n";
 /// Nothing in it says what is ordered after what.
 const TARGET: &str = "[Unit]\nDescription=Files\nRequires=RESERVE srv.mount\n\
     Wants=writer.service\n[X-Hafailover]\nNodes=n1 n2\nRetries=1\n[Install]\n\
     WantedBy=hafailover-groups.target\n";
-const MOUNT: &str = "[Mount]\nWhat=DISK\nWhere=/srv\nType=ext4\n";
+pub const MOUNT: &str = "[Mount]\nWhat=DISK\nWhere=/srv\nType=ext4\n";
 const WRITER: &str = "[Unit]\nAfter=srv.mount\n[Service]\nKillSignal=SIGKILL\n\
     ExecStart=agent direct /srv/data /run/written\n";
 /// As udev names it after its serial number, which LIO makes of `abcd1234`.
-const DISK: &str = "/dev/disk/by-id/scsi-36001405abcd123400000000000000000";
+pub const DISK: &str = "/dev/disk/by-id/scsi-36001405abcd123400000000000000000";
 const RESERVE: &str =
     r"hafailover-reserve@dev-disk-by\x2did-scsi\x2d36001405abcd123400000000000000000.service";
 /// Where the disk has what is written to it.
 const MEDIUM: &str = "/var/lib/medium";
 /// Of the two paths, the names are n1's.
-const RULE: &str = "KERNEL==\"sda*\", OPTIONS+=\"link_priority=100\"\n";
+pub const RULE: &str = "KERNEL==\"sda*\", OPTIONS+=\"link_priority=100\"\n";
 /// Makes the disk, and a path to it for each node: sda for n1, sdb for n2. sdc is another one, that
 /// has no reservations.
-const DISKS: &str = r"#!/bin/sh
+pub const DISKS: &str = r"#!/bin/sh
 set -e
 # Each word on the console holds up the whole machine, and writes that fail are many words.
 dmesg -n 1
@@ -95,7 +95,7 @@ mount -t tmpfs none /dev/disk/by-id
 ln -s ../../sdb DISK
 exec hafailover reserve DISK
 "#;
-const DISKS_UNIT: &str = "[Unit]\nDescription=The disks\nBefore=hafailover.service\n[Service]\n\
+pub const DISKS_UNIT: &str = "[Unit]\nDescription=The disks\nBefore=hafailover.service\n[Service]\n\
     Type=oneshot\nRemainAfterExit=yes\nExecStart=/usr/local/sbin/disks\n[Install]\n\
     WantedBy=multi-user.target\n";
 const SETUP: &str = "hafailover keygen\nchmod 755 /usr/local/sbin/disks /usr/local/sbin/n2\n\

@@ -5,7 +5,7 @@
 set -eu
 export APT_CONFIG="${MMDEBSTRAP_APT_CONFIG:-}"
 # Each after those that it needs.
-modules="watchdog i6300esb dummy virtio_ring virtio virtio_pci_legacy_dev virtio_pci_modern_dev
+modules="watchdog i6300esb dummy veth virtio_ring virtio virtio_pci_legacy_dev virtio_pci_modern_dev
     virtio_pci virtio_blk crc16 mbcache crc32c_generic jbd2 ext4 scsi_common scsi_mod
     crct10dif_common crc-t10dif crc64 crc64-rocksoft t10-pi sd_mod sg configfs target_core_mod
     target_core_file tcm_loop iscsi_target_mod scsi_transport_iscsi libiscsi libiscsi_tcp iscsi_tcp"

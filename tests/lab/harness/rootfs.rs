@@ -16,8 +16,10 @@ const AGENTS: &str = "cd \"$1/tmp\" && APT_CONFIG=\"$MMDEBSTRAP_APT_CONFIG\" \
                       dpkg-deb -x fence-agents_*.deb \"$1\" && rm fence-agents_*.deb";
 /// The end of a suite's name: with a kernel, for a guest.
 pub const WITH_KERNEL: &str = "+kernel";
-/// What a guest has more: a disk over iSCSI, its reservations, and names for it.
-pub const OF_GUEST: &str = "open-iscsi,sg3-utils,udev";
+/// What a guest has more: a disk over iSCSI, its reservations, and names for it; what fence_scsi
+/// runs by; and a second node inside.
+pub const OF_GUEST: &str = "open-iscsi,sg3-utils,udev,python3,python3-pexpect,python3-pycurl,\
+                            systemd-container";
 const KERNEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/harness/kernel.sh");
 /// Started by the distribution, of no use here; Samba is started by the group.
 const UNWANTED: &str = "samba-ad-dc smbd nmbd apt-daily.timer apt-daily-upgrade.timer \
@@ -45,11 +47,11 @@ pub fn suite() -> String {
 /// it cannot be built here.
 pub fn base(suite: &str, more: &str) -> Option<PathBuf> {
     let (release, hook, script) = if let Some(release) = suite.strip_suffix(WITH_AGENTS) {
-        (release, AGENTS, "")
+        (release, AGENTS.to_string(), "")
     } else if let Some(release) = suite.strip_suffix(WITH_KERNEL) {
-        (release, KERNEL, include_str!("kernel.sh"))
+        (release, format!("{AGENTS} && {KERNEL} \"$1\""), include_str!("kernel.sh"))
     } else {
-        (suite, "true", "")
+        (suite, "true".to_string(), "")
     };
     let name = format!("{suite}-{:08x}", recipe(&[more, script]));
     let dir = Path::new(CACHE).join(name);
