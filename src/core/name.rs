@@ -103,6 +103,30 @@ impl fmt::Display for Epoch {
     }
 }
 
+/// An epoch as a key at a disk has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShortEpoch {
+    pub node: NodeId,
+    /// The lowest bits of the epoch's counter.
+    pub count: u16,
+}
+
+impl ShortEpoch {
+    /// As epochs are ordered, as long as fewer than 32,768 changes of owner lie between the two.
+    pub fn is_newer_than(self, other: ShortEpoch) -> bool {
+        match self.count.wrapping_sub(other.count) {
+            0 => self.node < other.node,
+            ahead => ahead < 1 << 15,
+        }
+    }
+}
+
+impl From<Epoch> for ShortEpoch {
+    fn from(epoch: Epoch) -> ShortEpoch {
+        ShortEpoch { node: epoch.node, count: epoch.counter as u16 }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

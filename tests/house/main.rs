@@ -1,6 +1,8 @@
 //! The house rules as a test: layers, sizes, first paragraphs, and that catalog, manual and code
 //! name the same things. Each rule is a function over a text, and is shown to fail on a bad one.
 
+#[path = "../sharp/disks.rs"]
+mod disks;
 #[path = "../sharp/faults.rs"]
 mod faults;
 #[path = "../sharp/leases.rs"]
@@ -55,7 +57,9 @@ fn check(rule: fn(&str, &str) -> Vec<String>, files: &[(String, String)], bad: (
 /// Goal: known at once, and not when `sharp` has its turn.
 #[test]
 fn every_deliberate_fault_fits_the_source() {
-    for fault in [faults::FAULTS, leases::FAULTS, stops::FAULTS].into_iter().flatten() {
+    for fault in
+        [faults::FAULTS, leases::FAULTS, stops::FAULTS, disks::FAULTS].into_iter().flatten()
+    {
         let text = std::fs::read_to_string(root().join(fault.file)).expect("a source");
         let whole = fault.good.replace(['«', '»'], "");
         assert_eq!(text.matches(&whole).count(), 1, "{}: {whole}", fault.name);

@@ -3,6 +3,7 @@
 
 #[path = "../sim/crate_of.rs"]
 mod crate_of;
+mod disks;
 mod faults;
 mod leases;
 mod model;
@@ -11,7 +12,7 @@ mod stops;
 use faults::Fault;
 
 fn main() {
-    let lists = [faults::FAULTS, leases::FAULTS, stops::FAULTS, model::FAULTS];
+    let lists = [faults::FAULTS, leases::FAULTS, stops::FAULTS, disks::FAULTS, model::FAULTS];
     let all: Vec<&Fault> = lists.into_iter().flatten().collect();
     let mut used = vec![0; all.len()];
     let home = crate_of::prepare("sharp", |path, text| {

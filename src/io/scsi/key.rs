@@ -4,7 +4,7 @@
 //! nobody: it never knew the newer key, or knows that it is newer.
 
 use crate::config::settings::Settings;
-use crate::core::name::{Epoch, NodeId};
+use crate::core::name::{Epoch, NodeId, ShortEpoch};
 use sha2::{Digest, Sha256};
 use std::fmt;
 
@@ -17,24 +17,6 @@ pub struct Key(pub u64);
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:#018x}", self.0)
-    }
-}
-
-/// A key of a node of this cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Claim {
-    pub node: NodeId,
-    /// The lowest bits of the epoch's counter.
-    pub count: u16,
-}
-
-impl Claim {
-    /// As epochs are ordered, as long as fewer than 32,768 changes of owner lie between the two.
-    pub fn is_newer_than(self, other: Claim) -> bool {
-        match self.count.wrapping_sub(other.count) {
-            0 => self.node < other.node,
-            ahead => ahead < 1 << 15,
-        }
     }
 }
 
@@ -62,14 +44,15 @@ impl Keys {
     /// By what that node holds a group with that epoch.
     pub fn key(&self, node: NodeId, epoch: Epoch) -> Key {
         let (id, _) = &self.nodes[usize::from(node.0)];
-        Key(MARK << 48 | u64::from(*id) << 16 | epoch.counter & 0xffff)
+        let count = ShortEpoch::from(epoch).count;
+        Key(MARK << 48 | u64::from(*id) << 16 | u64::from(count))
     }
 
     /// `None`: it is no node's of this cluster.
-    pub fn claim(&self, key: Key) -> Option<Claim> {
+    pub fn claim(&self, key: Key) -> Option<ShortEpoch> {
         let id = u32::try_from(key.0 >> 16 & 0xffff_ffff).ok()?;
         let node = self.nodes.iter().position(|(of, _)| *of == id && key.0 >> 48 == MARK)?;
-        Some(Claim { node: NodeId(u8::try_from(node).ok()?), count: key.0 as u16 })
+        Some(ShortEpoch { node: NodeId(u8::try_from(node).ok()?), count: key.0 as u16 })
     }
 
     /// Whose it is, for people.
@@ -99,7 +82,7 @@ mod tests {
     #[test]
     fn a_key_says_whose_it_is_and_of_which_epoch() {
         let key = keys().key(NodeId(1), epoch(0x1_0007, 1));
-        assert_eq!(keys().claim(key), Some(Claim { node: NodeId(1), count: 7 }));
+        assert_eq!(keys().claim(key), Some(ShortEpoch { node: NodeId(1), count: 7 }));
         assert_eq!(key.to_string(), "0x68612da9ec7e0007");
         assert_eq!(keys().words(key), "n2 (key 0x68612da9ec7e0007, epoch 7)");
     }
@@ -126,7 +109,7 @@ mod tests {
                 assert!(high.is_newer_than(low) && !low.is_newer_than(high), "{a} {b}");
             }
         }
-        let same = |node| Claim { node: NodeId(node), count: 5 };
+        let same = |node| ShortEpoch { node: NodeId(node), count: 5 };
         assert!(epoch(5, 0) > epoch(5, 1) && same(0).is_newer_than(same(1)));
         assert!(!same(1).is_newer_than(same(0)) && !same(1).is_newer_than(same(1)));
     }

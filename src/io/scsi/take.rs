@@ -2,16 +2,16 @@
 //! claims of this cluster are ever replaced, each by its name, so that what changed since the look
 //! changes nothing here.
 
-use super::key::{Claim, Key, Keys};
+use super::key::{Key, Keys};
 use super::{Seen, TYPE};
-use crate::core::name::{Epoch, NodeId};
+use crate::core::name::{Epoch, NodeId, ShortEpoch};
 
 /// For whom a disk is reserved.
 #[derive(Clone, Debug)]
 pub struct Me {
     pub keys: Keys,
     pub key: Key,
-    claim: Claim,
+    claim: ShortEpoch,
 }
 
 /// Why nothing is taken.
@@ -98,7 +98,7 @@ impl Me {
 
     /// What this node has registered, by whichever claim.
     pub fn mine<'a>(&'a self, seen: &'a Seen) -> impl Iterator<Item = Key> + 'a {
-        let is_mine = |claim: Claim| claim.node == self.claim.node;
+        let is_mine = |claim: ShortEpoch| claim.node == self.claim.node;
         seen.keys.iter().copied().filter(move |key| self.keys.claim(*key).is_some_and(is_mine))
     }
 }

@@ -351,7 +351,8 @@ impl World {
         let k = self.rng.below(self.nodes[n].units[g].units.len());
         let again = self.rng.chance(300);
         let boot = self.nodes[n].boots;
-        let unit = &mut self.nodes[n].units[g].units[k];
+        let units = &mut self.nodes[n].units[g];
+        let unit = &mut units.units[k];
         if unit.state != MemberState::Active {
             return;
         }
@@ -361,6 +362,7 @@ impl World {
             // systemd's own Restart=.
             (unit.state, unit.restarts) = (MemberState::Activating, unit.restarts + 1);
             let (job, to) = (unit.job, MemberState::Active);
+            units.read = if k == 0 { units.token } else { units.read };
             self.later(80 * MS, Next::Unit { node: n, boot, group: g, unit: k, job, to });
         }
         self.dirty(n, g);
@@ -416,7 +418,9 @@ impl World {
             return;
         }
         let g = self.rng.below(self.options.groups.len());
-        self.nodes[n].units[g].units[0].state = MemberState::Active;
+        // Nobody's reservation begins without the token.
+        let k = usize::from(self.options.reserved.is_some());
+        self.nodes[n].units[g].units[k].state = MemberState::Active;
         self.nodes[n].units[g].stray = true;
     }
 }

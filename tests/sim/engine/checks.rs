@@ -48,6 +48,7 @@ impl World {
                 self.broken("PromiseKept", n, &format!("promised {promised}, not on disk"));
             }
         }
+        self.read_epochs(n, &record);
         self.rules.last[n] = record;
     }
 
@@ -203,6 +204,7 @@ impl World {
         if newest {
             contact.beat = Some(beat.clone());
             contact.rival = contact.rival.filter(|rival| sent <= *rival);
+            self.hear_epochs(n, beat);
         }
         if again {
             self.broken(
@@ -252,6 +254,7 @@ impl World {
         self.rules.proof[n][g] = self.evidence(n, g);
         self.rules.own[n][g] = epoch;
         self.check_evidence(n, g, epoch);
+        self.note_ordered(n, g, epoch);
         let silent = |w: &String| w.starts_with("Silent") || w.starts_with("Unseen");
         let by_silence = self.rules.proof[n][g].iter().any(silent);
         if by_silence && self.rules.announced[n][g] != epoch {

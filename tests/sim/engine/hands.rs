@@ -240,6 +240,9 @@ impl World {
                     self.rules.phase[n][g] = 'c';
                     self.check_claim(n, g, saying.epoch.unwrap_or_default());
                 }
+                What::TwoOwners if !saying.reason.contains("this one") => {
+                    self.check_way(n, g, saying.peer.unwrap_or_default());
+                }
                 What::ClaimWithdrawn => self.rules.phase[n][g] = '.',
                 What::Quarantined => {
                     let lasts = self.options.groups[g].policy.quarantine.as_nanos() as u64;

@@ -220,10 +220,13 @@ impl World {
             (true, 1) => (MemberState::Inactive, self.rng.ms(2, 50)),
             (true, _) => (MemberState::Active, self.rng.ms(300, 4000)),
         };
+        let units = &mut self.nodes[n].units[g];
+        units.read = if k == 0 { units.token } else { units.read };
         self.unit_job(n, g, k, MemberState::Activating, to, after);
     }
 
     pub fn stop_unit(&mut self, n: usize, g: usize, k: usize) {
+        self.break_off(n, g, k);
         let bad = !self.quiet && self.rng.chance(self.options.jobs);
         let (to, after) = match (bad, self.rng.below(3)) {
             (false, _) => (MemberState::Inactive, self.rng.ms(2, 100)),
@@ -266,11 +269,12 @@ impl World {
         job: u64,
         to: MemberState,
     ) {
-        let node = &mut self.nodes[n];
+        let node = &self.nodes[n];
         if !node.on || node.boots != boot || node.units[g].units[k].job != job {
             return;
         }
-        let unit = &mut node.units[g].units[k];
+        let to = self.reserve(n, g, k, to);
+        let unit = &mut self.nodes[n].units[g].units[k];
         unit.state = to;
         unit.result = if to == MemberState::Failed { "timeout" } else { "" };
         self.note(n, &format!("systemd: g{g} m{k} {to:?}"));

@@ -21,6 +21,7 @@ mod options;
 mod proofs;
 mod quorum;
 mod reload;
+mod reserve;
 mod rng;
 mod rules;
 mod run;

@@ -39,6 +39,8 @@ pub struct Options {
     pub edits: bool,
     pub fences: Option<FenceOptions>,
     pub leases: Option<LeaseOptions>,
+    /// Every group's first member is its disk's reservation; so often the owner changed before.
+    pub reserved: Option<u64>,
 }
 
 /// There is an arbiter.
@@ -197,6 +199,7 @@ impl Options {
             edits: false,
             fences: None,
             leases: None,
+            reserved: None,
         };
         options.draw_more();
         options.quicken_lines();
@@ -225,6 +228,7 @@ impl Options {
             }
         }
         self.draw_disk();
+        self.draw_reserved();
         self.fences = fences(self.seed, &self.links);
         for policy in self.groups.iter_mut().map(|g| &mut g.policy) {
             use StopFailure::{FenceSelf, Hold, KillUsers};
@@ -257,6 +261,15 @@ impl Options {
             let (loss, twice, slow) = (0, 0, rng.pick(&[0, 0, 100]));
             let (baud, ends) = (None, None);
             self.links.push(LinkOptions { baud, loss, twice, slow, ends, disk: true });
+        }
+    }
+
+    /// What is on the disk is another member. In half of them the 16 bits of a key begin anew.
+    fn draw_reserved(&mut self) {
+        let mut rng = Rng::new(self.seed ^ 0x5C51_0003);
+        if rng.chance(200) {
+            self.reserved = Some(rng.pick(&[0, 65_526]));
+            self.groups.iter_mut().for_each(|g| g.members = g.members.max(2));
         }
     }
 
@@ -475,8 +488,9 @@ impl fmt::Display for Options {
         }
         write!(
             f,
-            "  faults {:?}, at borders {} of 1000, jobs {} of 1000, two versions {}, edits {}",
-            self.faults, self.border, self.jobs, self.upgrade, self.edits
+            "  faults {:?}, at borders {} of 1000, jobs {} of 1000, two versions {}, edits {}, \
+             reserved {:?}",
+            self.faults, self.border, self.jobs, self.upgrade, self.edits, self.reserved
         )
     }
 }

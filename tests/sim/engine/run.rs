@@ -154,6 +154,7 @@ fn healed(world: &mut World, held: &[bool]) {
 
 /// What an operator does after a bad night.
 fn tidy(world: &mut World) {
+    world.clear_disks();
     for n in 0..world.nodes.len() {
         let Some(core) = world.core(n) else { continue };
         let view = core.view(world.nodes[n].now(world.t));
@@ -196,6 +197,9 @@ fn unsettled(world: &World) -> String {
         if !world.nodes[*owner].units[g].whole() {
             return format!("g{g} is not whole on n{}", owner + 1);
         }
+        if !world.has_disk(*owner, g) {
+            return format!("the disk of g{g} refuses what n{} writes", owner + 1);
+        }
     }
     String::new()
 }
@@ -234,7 +238,8 @@ fn death(world: &mut World) {
     world.run(to);
     for g in groups {
         let here: Vec<usize> = (0..world.nodes.len()).filter(|m| world.really(*m, g)).collect();
-        let runs = |m: &usize| world.phase_of(*m, g) == Some(Phase::Running);
+        let runs =
+            |m: &usize| world.phase_of(*m, g) == Some(Phase::Running) && world.has_disk(*m, g);
         if here.len() != 1 || !here.iter().all(runs) {
             let words = format!("g{g} was not taken over after n{} died", n + 1);
             return world.broken("Owned", n, &words);

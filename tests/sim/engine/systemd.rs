@@ -27,6 +27,10 @@ pub struct Units {
     pub closed: Option<Epoch>,
     /// Until when the owner by that epoch may go on, as the daemon wrote it down.
     pub lasts: Option<(Epoch, Instant)>,
+    /// The token that the reservation's program read when it began, and by which it has taken its
+    /// disk in this boot.
+    pub read: Option<Epoch>,
+    pub key: Option<Epoch>,
     pub no_carrier: bool,
     /// Somebody else started something of it, past the gate: nobody can rule that out.
     pub stray: bool,
@@ -47,7 +51,8 @@ impl Units {
         if soft {
             units.push(unit(false));
         }
-        Units { units, token: None, closed: None, lasts: None, no_carrier: false, stray: false }
+        let (token, closed, lasts, read, key) = (None, None, None, None, None);
+        Units { units, token, closed, lasts, read, key, no_carrier: false, stray: false }
     }
 
     /// What only somebody who sees everything knows: something of it is here.

@@ -8,6 +8,7 @@ use crate::leases::{Arbiter, Question};
 use crate::net::Net;
 use crate::node::{Daemon, Node};
 use crate::options::Options;
+use crate::reserve::Disk;
 use crate::rng::{MS, Rng};
 use crate::rules::Rules;
 use crate::systemd::Units;
@@ -30,6 +31,8 @@ pub struct World {
     pub net: Net,
     pub slots: crate::slots::Slots,
     pub arbiter: Arbiter,
+    /// By group.
+    pub disks: Vec<Disk>,
     pub given: Given,
     pub rules: Rules,
     pub cover: Cover,
@@ -60,6 +63,7 @@ pub enum Next {
     Off { node: usize, boot: u64 },
     Tuesday { node: usize },
     Carrier { node: usize, boot: u64, group: usize },
+    Reserved { node: usize, boot: u64, group: usize, job: u64 },
     Fence { node: usize, boot: u64, fence: Ordered },
     Arbiter { question: Question },
     ArbiterBack { lasted: u64 },
@@ -92,7 +96,8 @@ impl Next {
             | Next::Hung { node, .. }
             | Next::Feed { node, .. }
             | Next::Round { node, .. }
-            | Next::Carrier { node, .. } => Some(*node),
+            | Next::Carrier { node, .. }
+            | Next::Reserved { node, .. } => Some(*node),
             Next::Thaw { .. }
             | Next::Power { .. }
             | Next::Bite { .. }
@@ -128,6 +133,7 @@ impl World {
             net: Net::new(&options),
             slots: crate::slots::Slots::default(),
             arbiter: Arbiter::of(&options),
+            disks: vec![Disk::new(options.nodes); options.groups.len()],
             given: Given::default(),
             rules: Rules::new(&options),
             cover: Cover::default(),
@@ -234,6 +240,7 @@ impl World {
             Next::Off { .. } => {}
             Next::Tuesday { node } => self.tuesday(node),
             Next::Carrier { node, boot, group } => self.carrier_back(node, boot, group),
+            Next::Reserved { node, boot, group, job } => self.look_at_disk(node, boot, group, job),
             Next::Fence { node, boot, fence } => self.fence_acts(node, boot, fence),
             Next::Arbiter { question } => self.arbiter_hears(question),
             Next::ArbiterBack { lasted } => self.arbiter_back(lasted),
@@ -270,6 +277,7 @@ impl World {
             self.happen_to(n, Event::Wake);
         }
         self.check_in_time(n);
+        self.check_kept(n);
         self.arm(n);
     }
 
