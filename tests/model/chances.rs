@@ -82,8 +82,10 @@ fn cuts(cluster: &Cluster, state: &State, to: &mut Vec<Fault>) {
         let others = (0..nodes).filter(|o| *o != n);
         masks.push(others.map(|o| (0..links).map(|l| both(l, n, o)).sum::<u64>()).sum());
     }
+    // Two that are cut for ever take the disk from each other for ever: hafailover-reserve(8).
+    let long = cluster.reserved.then_some(2 * LONG);
     for mask in masks.into_iter().filter(|m| state.cut & m != *m) {
-        to.extend([None, Some(OVER)].map(|lasts| Fault::Cut(mask, lasts)));
+        to.extend([long, Some(OVER)].map(|lasts| Fault::Cut(mask, lasts)));
     }
 }
 

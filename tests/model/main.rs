@@ -11,6 +11,7 @@ mod guard;
 mod lease;
 mod mend;
 mod plans;
+mod reserve;
 mod search;
 mod setup;
 mod situations;
@@ -34,6 +35,8 @@ fn main() {
     canon::check();
     let rest = setup::at_rest();
     watch::check(&rest.cluster(), &rest.first());
+    let rest = setup::RESERVED;
+    reserve::check(&rest.cluster(), &rest.first());
     let args: Vec<String> = std::env::args().skip(1).collect();
     let deep = args.iter().any(|a| a == "--deep");
     let seconds = args.iter().position(|a| a == "--seconds").and_then(|n| args.get(n + 1));

@@ -119,6 +119,11 @@ pub fn judge(cluster: &Cluster, state: &State) -> Vec<Broken> {
             let words = format!("{} nodes run it in the end", owners.len());
             let name = if owners.len() > 1 { "Healed" } else { "Owned" };
             broken.push(Broken::new(name, words));
+        } else if cluster.reserved
+            && state.disks[group] != state.nodes[owners[0]].units[group].token
+        {
+            let words = format!("the disk refuses what n{} writes in the end", owners[0] + 1);
+            broken.push(Broken::new("LatestWrites", words));
         }
     }
     broken

@@ -42,6 +42,8 @@ fn usual() -> Vec<Plan> {
         plan("leased, any fault", LEASED, &[ALL | LOST | ARBITER]),
         plan("watched, any fault", WATCHED, &[CRASH | FREEZE | LOST | CUT | ARBITER | STUCK]),
         plan("fence-self", SELF, &[MOVE, STUCK, CUT | PEOPLE | CRASH]),
+        plan("reserved, any fault", RESERVED, &[ALL]),
+        plan("reserved, a cut, then", RESERVED, &[CUT, CRASH | FREEZE | MOVE]),
         plan("quorum, any fault", Plan { dense: true, ..QUORUM }, &[CUT | CRASH | FREEZE | MOVE]),
     ]
 }
@@ -55,6 +57,7 @@ pub fn sharp() -> Vec<Plan> {
         plan("a forgetful witness", LEASED, &[CUT, ARBITER]),
         plan("vouched and cut", LEASED, &[ARBITER, CUT]),
         plan("moved and cut", Plan { leased: true, stop_budget: 100, ..THREE_WARM }, &[MOVE, CUT]),
+        plan("reserved and cut", RESERVED, &[CUT]),
     ]
 }
 
@@ -95,6 +98,7 @@ fn deeper() -> Vec<Plan> {
             Plan { leased: true, stop_budget: 100, ..THREE_WARM },
             &[CUT | ARBITER, CUT | ARBITER | CRASH],
         ),
+        plan("reserved, any two", RESERVED, &[ALL, ALL]),
         plan("quorum, a cut, then", QUORUM, &[CUT, CUT | CRASH | MOVE]),
         plan("quorum, any two", QUORUM, &[ALL, ALL]),
         plan("any three", WARM, &[ALL, ALL, ALL]),

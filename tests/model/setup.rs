@@ -39,6 +39,8 @@ pub struct Plan {
     pub leased: bool,
     /// And a watchdog on every node.
     pub watched: bool,
+    /// The first member of each group is its disk's reservation.
+    pub reserved: bool,
     /// Faults happen between any two events, not only where something is decided.
     pub dense: bool,
     /// The kinds of the first fault, of the second, and so on.
@@ -61,6 +63,7 @@ pub const TWO: Plan = Plan {
     fenced: false,
     leased: false,
     watched: false,
+    reserved: false,
     dense: false,
     faults: &[],
 };
@@ -73,6 +76,7 @@ pub const THREE: Plan = Plan { nodes: 3, links: 1, ..TWO };
 pub const THREE_WARM: Plan = Plan { warm: true, apart: 35, ..THREE };
 pub const PAIR: Plan = Plan { groups: 2, ..TWO };
 pub const PAIR_WARM: Plan = Plan { groups: 2, ..WARM };
+pub const RESERVED: Plan = Plan { reserved: true, ..WARM };
 pub const SELF: Plan = Plan { stop_failure: StopFailure::FenceSelf, ..WARM };
 pub const QUORUM: Plan =
     Plan { quorum_lost: QuorumLost::Stop, stop_budget: 100, warm: true, apart: 35, ..THREE };
@@ -146,7 +150,7 @@ impl Plan {
             groups: groups.clone().collect(),
         };
         let policies = (0..self.nodes).map(policy).collect();
-        Cluster { policies, names, watched: self.watched }
+        Cluster { policies, names, watched: self.watched, reserved: self.reserved }
     }
 
     pub fn first(&self) -> State {
@@ -160,6 +164,7 @@ impl Plan {
             queue: Vec::new(),
             cut: 0,
             arbiter: Arbiter::new(10_000_000_000),
+            disks: [None; 2],
             ghost: Ghost::new(self.nodes, self.groups),
             mended: 0,
         };

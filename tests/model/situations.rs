@@ -44,6 +44,10 @@ situations! {
     StartExpired "a start on an expired lease",
     StopsInTime "(a) with an arbiter: an owner that lost it and its peer stops in time",
     Outlives "a group outlives its lease, and its machine is reset",
+    TakenAway "a disk is taken from an owner that runs on",
+    Refused "a disk is refused to an older owner",
+    Loser "an owner finds that its disk was taken away",
+    ThawRefused "an owner thaws, and its disk is another's",
     BothRun "(n) both nodes start with the group running",
 }
 
@@ -121,6 +125,10 @@ pub fn booted(state: &State, n: usize) {
 pub fn thawed(state: &State, n: usize) {
     if state.owners(0).len() > 1 && state.owners(0).contains(&n) {
         reach(Situation::ThawAfterTakeover);
+        let key = state.nodes[n].units[0].key;
+        if key.is_some() && !state.is_served(n, 0) {
+            reach(Situation::ThawRefused);
+        }
     }
 }
 

@@ -115,12 +115,11 @@ impl<'a> Step<'a> {
             }
             What::Persisted { life, ticket } if life == alive => self.persisted(n, ticket, Ok(())),
             What::Start { life, group, epoch, job, valid_until } if life == alive => {
-                let late = self.state.now >= valid_until;
-                if late {
+                if self.state.now >= valid_until {
                     situations::reach(Situation::FreezeBeforeStart);
-                    let name = self.cluster.names[group].clone();
+                    let group = self.cluster.names[group].clone();
                     let result = Err(StartError::Late);
-                    return self.tell(n, Event::Started { group: name, job, result });
+                    return self.tell(n, Event::Started { group, job, result });
                 }
                 let work = Work { id: job, stop: false, life };
                 self.watch_guarded(n);
@@ -145,6 +144,7 @@ impl<'a> Step<'a> {
             What::Fence { boot: of_boot, life, of, id } if of_boot == boot => {
                 self.fence_acts(n, of, id, life == alive);
             }
+            What::LooksAtDisk { boot: of, group } if of == boot => self.look_at_disk(n, group),
             What::Boot { life } if life == alive => self.boot(n),
             What::GuardBegins { life, stops } if life == alive => self.guard_begins(n, stops),
             What::GuardStops { life } if life == alive => self.guard_stops(n),
@@ -191,11 +191,13 @@ impl<'a> Step<'a> {
 
     fn job_ends(&mut self, n: usize, group: usize, work: Work, end: End) {
         let stuck = work.stop && (end == End::Fails || self.state.nodes[n].units[group].stuck);
-        let ok = !stuck && (end != End::Fails);
+        // What fails has taken it all the same, and so has what fails further up.
+        let taken = work.stop || self.reserves(n, group);
+        let ok = !stuck && taken && end != End::Fails;
         self.units(n, group, |u| {
             u.job = None;
             match (work.stop, ok) {
-                (true, true) => (u.running, u.dead, u.stray) = (false, false, false),
+                (true, true) => (u.running, u.dead, u.stray, u.key) = (false, false, false, None),
                 (false, true) => (u.running, u.dead) = (true, false),
                 (true, false) => {}
                 (false, false) => (u.running, u.dead) = (false, true),

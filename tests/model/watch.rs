@@ -22,6 +22,7 @@ pub const NAMES: &[&str] = &[
     "ReleaseVerified",
     "StuckIsHeld",
     "Guarded",
+    "LatestWrites",
     "NoReplay",
     "NoStaleAct",
     "HandsOff",
@@ -157,6 +158,10 @@ impl State {
         epoch: Epoch,
         broken: &mut Vec<Broken>,
     ) {
+        // What its disk refuses is started again by the same token, which is no second ownership.
+        if cluster.reserved && self.nodes[n].units[group].token == Some(epoch) {
+            return;
+        }
         for other in self.owners(group).into_iter().filter(|o| *o != n) {
             if self.nodes[other].units[group].stray {
                 continue;
@@ -415,6 +420,7 @@ impl Step<'_> {
         {
             self.state.ghost.nodes[n].deafened |= 1 << peer.0;
         }
+        self.watch_way(n, saying);
         crate::situations::said(&self.state, n, saying);
     }
 }

@@ -29,6 +29,8 @@ pub struct Cluster {
     pub names: Vec<GroupName>,
     /// Every node has a watchdog that lives on the leases.
     pub watched: bool,
+    /// The first member of each group is its disk's reservation.
+    pub reserved: bool,
 }
 
 #[derive(Clone)]
@@ -40,6 +42,8 @@ pub struct State {
     /// Cut directions, see [`way`].
     pub cut: u64,
     pub arbiter: Arbiter,
+    /// By group: by which claim its disk is reserved.
+    pub disks: [Option<Epoch>; 2],
     pub ghost: Ghost,
     /// Faults have stopped, and everything was mended, so many times.
     pub mended: u8,
@@ -80,6 +84,8 @@ pub struct Units {
     pub closed: Option<Epoch>,
     /// Until when the owner by that epoch may go on, as the daemon wrote it down.
     pub lasts: Option<(Epoch, Instant)>,
+    /// By which claim its disk was taken here, for what runs.
+    pub key: Option<Epoch>,
     /// The job that systemd is at: its number, whether it stops, and for which daemon.
     pub job: Option<Work>,
     /// Every stop fails until this is mended.
@@ -165,6 +171,10 @@ pub enum What {
         ask: Arc<Ask>,
     },
     Thaw,
+    LooksAtDisk {
+        boot: u16,
+        group: usize,
+    },
     /// The watchdog's time is over, if it was not fed since then.
     Bite {
         boot: u16,
@@ -215,6 +225,9 @@ impl State {
         let mut hash = mix(SEED, self.cut);
         hash = mix(hash, u64::from(self.mended));
         hash = mix(hash, self.arbiter.number(self.now));
+        for epoch in self.disks.iter().flatten() {
+            hash = mix(hash, epoch.counter << 8 | u64::from(epoch.node.0));
+        }
         for node in &self.nodes {
             hash = mix(hash, node.number);
             hash = mix(hash, ago(self.now, node.anchor));

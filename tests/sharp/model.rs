@@ -27,6 +27,7 @@ const CAUGHT: &[(&str, &str, &str)] = &[
     ),
     ("arms the watchdog when the start has ended", "fed once more", "Guarded"),
     ("a witness takes any release for one of this epoch", "a forgetful witness", "OneOwner"),
+    ("orders equal counters the other way than disks do", "reserved and cut", "LatestWrites"),
 ];
 
 /// For how long each plan is searched without a fault, in seconds: most are met sooner.
