@@ -86,7 +86,8 @@ impl Node {
         std::fs::create_dir_all(&throttled).expect("a cgroup for its disks");
         command.arg("-c").arg(format!(
             "echo $$ > {}; echo $$ > {}; exec env SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 \
-             systemd-nspawn -q -D {} --machine={network} --register=no --keep-unit --capability=all \
+             systemd-nspawn -q -D {} --machine={network} --register=no --keep-unit \
+             --capability=all \
              --system-call-filter=open_by_handle_at \
              --network-namespace-path=/run/netns/{network} {serial} --bind={}:/stamps \
              --console=pipe -b",

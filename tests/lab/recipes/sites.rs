@@ -30,7 +30,8 @@ fn start(c: &mut Cluster) -> Etcds {
 }
 
 /// The third place is lost, then the line between the sites, and nothing happens; then the first
-/// site is cut off from everything, with its member of etcd, and stops before the second one starts.
+/// site is cut off from everything, with its member of etcd, and stops before the second one
+/// starts.
 pub fn two_sites(c: &mut Cluster) {
     let mut etcds = start(c);
     etcds.end(2);
