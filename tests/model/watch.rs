@@ -107,6 +107,12 @@ impl Ghost {
         Ghost { nodes: vec![node; nodes], ..Ghost::default() }
     }
 
+    /// On what the node last started the group, against the other one.
+    fn proof_of(&self, n: usize, group: usize, other: usize) -> &str {
+        let proof = self.nodes[n].proof[group].iter().find(|(o, _)| *o == other);
+        proof.map_or("nothing", |(_, kind)| kind)
+    }
+
     pub fn number(&self) -> u64 {
         let mut hash = SEED;
         for node in &self.nodes {
@@ -158,23 +164,25 @@ impl State {
         epoch: Epoch,
         broken: &mut Vec<Broken>,
     ) {
-        // What its disk refuses is started again by the same token, which is no second ownership.
-        if cluster.reserved && self.nodes[n].units[group].token == Some(epoch) {
+        // What its disk refuses is started again by the same epoch, which is no second ownership.
+        if cluster.reserved && self.nodes[n].units[group].key == Some(epoch) {
             return;
         }
         for other in self.owners(group).into_iter().filter(|o| *o != n) {
             if self.nodes[other].units[group].stray {
                 continue;
             }
-            let proof = &self.ghost.nodes[n].proof[group];
-            let kind = proof.iter().find(|(o, _)| *o == other).map_or("nothing", |(_, k)| k);
+            let kind = self.ghost.proof_of(n, group, other);
             let parted = self.ghost.parted & pair(n, other) != 0 && !self.outvotes(cluster);
             let excused = parted || self.ghost.absent & 1 << other != 0;
             // What an exempt second owner leads to is exempt as long as both are there.
-            let guess = matches!(kind, "Silent" | "Unseen" | "Operator");
+            let guess = |kind: &str| matches!(kind, "Silent" | "Unseen" | "Operator");
             let asleep = self.ghost.asleep & 1 << other != 0 && !cluster.watched;
             let late = kind == "Expired" && asleep;
-            if !(guess && excused || late) {
+            // Its disk was taken from it by one that had left, and came back in the cut.
+            let theirs = guess(self.ghost.proof_of(other, group, n)) && kind == "Released";
+            let robbed = cluster.reserved && theirs && parted;
+            if !(guess(kind) && excused || late || robbed) {
                 broken.push(Broken::new(
                     "OneOwner",
                     format!(
