@@ -27,8 +27,8 @@ pub enum Event {
     Stopped { group: GroupName, job: u64, result: Result<(), StopError> },
     /// The answer to [`Action::Fence`](super::Action::Fence). `Ok`: off was read back.
     Fenced { node: NodeId, id: u64, result: Result<(), String> },
-    /// The answer to [`Action::FenceCheck`](super::Action::FenceCheck): the state, in words.
-    FenceTried { node: NodeId, id: u64, result: Result<String, String> },
+    /// The answer to [`Action::FenceCheck`](super::Action::FenceCheck).
+    FenceTried { node: NodeId, id: u64, result: Result<FenceState, String> },
     /// The answer to [`Action::KillUsers`](super::Action::KillUsers): of each unit that was killed,
     /// or spared, why, in words.
     UsersKilled { group: GroupName, job: u64, told: Vec<String> },
@@ -218,4 +218,12 @@ pub fn member_words(member: &Member) -> String {
         "" => format!("{state}{soft}{hand}"),
         result => format!("{state} ({result}){soft}{hand}"),
     }
+}
+
+/// What a fence says of its node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FenceState {
+    /// Its power is on, or it has its storage.
+    On,
+    Off,
 }

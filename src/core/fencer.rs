@@ -12,7 +12,7 @@ use super::say::{Saying, What};
 use super::time::{Duration, Instant};
 use super::view::{FenceView, Presence};
 use super::world::World;
-use super::{Action, Core};
+use super::{Action, Core, FenceState};
 
 /// After a failed attempt so many times `deadtime` pass before the next.
 const AGAIN: u32 = 5;
@@ -193,8 +193,9 @@ impl Core {
         now: Instant,
         id: NodeId,
         job: u64,
-        end: Result<String, String>,
+        end: Result<FenceState, String>,
     ) {
+        let end = end.and_then(|state| self.plausible(now, id, state));
         let Some(fence) = self.fences.get_mut(&id) else { return };
         if fence.drill.running.take_if(|n| *n == job).is_none() {
             return;
@@ -211,6 +212,30 @@ impl Core {
                 self.say(Saying::new(What::FenceDrillFailed, format!("{by}: {why}")).peer(id));
             }
             _ => {}
+        }
+    }
+
+    /// The state in words; an error if who is heard here cannot be in it, and a fence would end
+    /// well and do nothing.
+    fn plausible(&self, now: Instant, id: NodeId, state: FenceState) -> Result<String, String> {
+        let Some(policy) = self.policy.fences.nodes.get(&id) else { return Ok(String::new()) };
+        let alive = self.world(now).presence(id) == Presence::Alive;
+        let words = match (policy.kind, state) {
+            (FenceKind::Power, FenceState::On) => "the node is on",
+            (FenceKind::Power, FenceState::Off) => "the node is off",
+            (FenceKind::Storage, FenceState::On) => "the node has its storage",
+            (FenceKind::Storage, FenceState::Off) => "the node is cut from the storage",
+        };
+        match (policy.kind, state) {
+            (FenceKind::Power, FenceState::Off) if alive => Err(format!(
+                "it says that {words}, which is heard: it asks another machine, and would switch \
+                 that one off: correct its options"
+            )),
+            (FenceKind::Storage, FenceState::Off) if alive => Err(format!(
+                "it says that {words}, which is heard: nothing would be taken from what it has not \
+                 registered: register it there, before it runs groups: hafailover.toml(5), kind"
+            )),
+            _ => Ok(words.into()),
         }
     }
 

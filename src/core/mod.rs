@@ -47,8 +47,8 @@ mod world;
 
 pub use action::{Action, Reply};
 pub use event::{
-    Command, Event, Hand, IN_USE, Member, MemberState, Observation, StartError, StopError,
-    Terminate, member_words,
+    Command, Event, FenceState, Hand, IN_USE, Member, MemberState, Observation, StartError,
+    StopError, Terminate, member_words,
 };
 pub use evidence::{Evidence, Proof};
 pub use guard::{Guard, Lost};

@@ -4,7 +4,6 @@ use super::setup::Setup;
 use crate::config::fence::instance;
 use crate::config::settings::FenceHow;
 use crate::core::name::NodeId;
-use crate::core::policy::FenceKind;
 use crate::core::time::Instant;
 use crate::io::systemd::{FenceRun, Systemd};
 use std::collections::BTreeMap;
@@ -22,7 +21,6 @@ pub struct Fences(BTreeMap<NodeId, Units>);
 struct Units {
     name: String,
     off: String,
-    kind: FenceKind,
     check: Option<String>,
     /// What says after it that the node is off.
     confirm: Option<String>,
@@ -40,9 +38,8 @@ impl Fences {
                 FenceHow::Unit { unit, check, confirm } => (&**unit, check.as_deref(), *confirm),
             };
             let (off, check) = (instance(off, &name), check.map(|c| instance(c, &name)));
-            let (kind, limit) = (fence.policy.kind, fence.policy.timeout);
-            let confirm = check.clone().filter(|_| confirm);
-            (fence.node, Units { name, off, kind, check, confirm, limit })
+            let (confirm, limit) = (check.clone().filter(|_| confirm), fence.policy.timeout);
+            (fence.node, Units { name, off, check, confirm, limit })
         });
         Fences(units.collect())
     }
@@ -71,7 +68,6 @@ impl Fences {
 
 impl Units {
     fn run(&self, node: NodeId, id: u64, unit: String) -> FenceRun {
-        let (name, kind, limit) = (self.name.clone(), self.kind, self.limit);
-        FenceRun { node, name, id, unit, kind, confirm: None, limit }
+        FenceRun { node, name: self.name.clone(), id, unit, confirm: None, limit: self.limit }
     }
 }

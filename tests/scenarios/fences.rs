@@ -1,9 +1,9 @@
 //! The fences of the small world: agents that do what the script says of them.
 
 use super::{WIRE, World};
-use hafailover::core::Event;
 use hafailover::core::name::NodeId;
 use hafailover::core::time::{Duration, Instant};
+use hafailover::core::{Event, FenceState};
 
 const FENCE: Duration = Duration::from_millis(1500);
 const HANG: Duration = Duration::from_secs(20);
@@ -16,6 +16,8 @@ pub enum Agent {
     Fails,
     Hangs,
     Lies,
+    /// It asks another machine, which is off.
+    Elsewhere,
 }
 
 impl World {
@@ -25,6 +27,7 @@ impl World {
             "fails" => Agent::Fails,
             "hangs" => Agent::Hangs,
             "lies" => Agent::Lies,
+            "elsewhere" => Agent::Elsewhere,
             other => panic!("no agent {other}"),
         };
         self.agents.insert(self.node(n), agent);
@@ -43,7 +46,8 @@ impl World {
 
     pub(super) fn try_fence(&mut self, n: usize, node: NodeId, id: u64) {
         let result = match self.agent(usize::from(node.0)) {
-            Agent::Honest | Agent::Lies => Ok("the node is on".into()),
+            Agent::Honest | Agent::Lies => Ok(FenceState::On),
+            Agent::Elsewhere => Ok(FenceState::Off),
             Agent::Fails | Agent::Hangs => Err("connection refused".into()),
         };
         self.later(n, WIRE, Event::FenceTried { node, id, result });
@@ -56,7 +60,7 @@ impl World {
                 self.power_off(n);
                 Ok(())
             }
-            Agent::Lies => Ok(()),
+            Agent::Lies | Agent::Elsewhere => Ok(()),
             Agent::Fails => Err("connection refused".into()),
             Agent::Hangs => Err("not done in 20 s".into()),
         }

@@ -3,10 +3,9 @@
 use super::bus::{Properties, number, text};
 use super::read::{ASK_AGAIN, BUS_PATIENCE, bus};
 use super::{Ask, Shared, Systemd};
-use crate::core::Event;
 use crate::core::name::NodeId;
-use crate::core::policy::FenceKind;
 use crate::core::time::Instant;
+use crate::core::{Event, FenceState};
 use crate::io::{clock, fence};
 use std::rc::Rc;
 use std::time::Duration;
@@ -26,7 +25,6 @@ pub struct Run {
     pub name: String,
     pub id: u64,
     pub unit: String,
-    pub kind: FenceKind,
     /// The unit that must then say that the node is off.
     pub confirm: Option<String>,
     pub limit: Duration,
@@ -98,19 +96,12 @@ async fn read_back(shared: &Shared, run: &Run, end: Instant) -> Result<(), Strin
     }
 }
 
-async fn check(shared: &Shared, run: &Run) -> Result<String, String> {
-    let off = match follow(shared, run, None).await? {
-        0 => false,
-        status if status == i32::from(fence::IS_OFF) => true,
-        status => return Err(fence::words(&run.unit, status)),
-    };
-    let words = match (run.kind, off) {
-        (FenceKind::Power, false) => "the node is on",
-        (FenceKind::Power, true) => "the node is off",
-        (FenceKind::Storage, false) => "the node has its storage",
-        (FenceKind::Storage, true) => "the node is cut from the storage",
-    };
-    Ok(words.into())
+async fn check(shared: &Shared, run: &Run) -> Result<FenceState, String> {
+    match follow(shared, run, None).await? {
+        0 => Ok(FenceState::On),
+        status if status == i32::from(fence::IS_OFF) => Ok(FenceState::Off),
+        status => Err(fence::words(&run.unit, status)),
+    }
 }
 
 /// Starts it anew, waits, and gives the exit code of what it ran.

@@ -4,11 +4,11 @@
 use crate::options::Agents;
 use crate::rng::MS;
 use crate::world::{Next, World};
-use hafailover::core::Event;
 use hafailover::core::heartbeat::{Held, Phase};
 use hafailover::core::name::NodeId;
 use hafailover::core::policy::OnSilence;
 use hafailover::core::time::Instant;
+use hafailover::core::{Event, FenceState};
 
 /// A fence of one node by another that said that it ended well.
 #[derive(Clone, Debug)]
@@ -57,7 +57,7 @@ impl World {
     pub fn try_fence(&mut self, n: usize, node: NodeId, id: u64) {
         let agents = self.options.fences.as_ref().map_or(Agents::Honest, |f| f.agents);
         let bad = agents == Agents::Flaky && self.rng.chance(300);
-        let result = if bad { Err("no answer".into()) } else { Ok("the node is on".into()) };
+        let result = if bad { Err("no answer".into()) } else { Ok(FenceState::On) };
         let (life, after) = (self.nodes[n].life, self.rng.ms(5, 300));
         let event = Event::FenceTried { node, id, result };
         self.later(after, Next::Tell { node: n, life, event });
