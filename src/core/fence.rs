@@ -57,6 +57,8 @@ pub struct End {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Drill {
     pub running: Option<u64>,
+    /// It last said that the node is off.
+    pub said_off: bool,
     pub last: Option<(u64, Instant, Result<String, String>)>,
 }
 

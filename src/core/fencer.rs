@@ -172,7 +172,9 @@ impl Core {
         let fence = &self.fences[&id];
         let wait = |end: &Result<_, _>| if end.is_ok() { every } else { every.min(DRILL_AGAIN) };
         let last = fence.drill.last.as_ref();
-        let due = last.is_none_or(|(_, at, end)| now.since(*at) >= wait(end));
+        let doubtful = fence.drill.said_off && self.is_on(now, id);
+        let again = |end: &Result<_, _>| doubtful && end.is_ok();
+        let due = last.is_none_or(|(_, at, end)| now.since(*at) >= wait(end) || again(end));
         let busy = matches!(fence.state, State::Ordered(_) | State::Running(_));
         if due && !busy && fence.drill.running.is_none() && !self.starting && self.going.is_none() {
             self.run_drill(id);
@@ -195,11 +197,13 @@ impl Core {
         job: u64,
         end: Result<FenceState, String>,
     ) {
+        let said_off = end == Ok(FenceState::Off);
         let end = end.and_then(|state| self.plausible(now, id, state));
         let Some(fence) = self.fences.get_mut(&id) else { return };
         if fence.drill.running.take_if(|n| *n == job).is_none() {
             return;
         }
+        fence.drill.said_off = said_off;
         let before = fence.drill.last.replace((job, now, end.clone()));
         let was_well = before.map(|(_, _, end)| end.is_ok());
         let by = self.policy.fences.nodes[&id].by.clone();
@@ -215,11 +219,18 @@ impl Core {
         }
     }
 
+    /// It was heard all the time while an agent that answers now can have asked.
+    fn is_on(&self, now: Instant, id: NodeId) -> bool {
+        let limit = self.policy.fences.nodes.get(&id).map_or(Duration::MAX, |f| f.timeout);
+        let world = self.world(now);
+        world.presence(id) == Presence::Alive && world.peer(id).heard_for(now) >= limit
+    }
+
     /// The state in words; an error if who is heard here cannot be in it, and a fence would end
     /// well and do nothing.
     fn plausible(&self, now: Instant, id: NodeId, state: FenceState) -> Result<String, String> {
         let Some(policy) = self.policy.fences.nodes.get(&id) else { return Ok(String::new()) };
-        let alive = self.world(now).presence(id) == Presence::Alive;
+        let on = self.is_on(now, id);
         let words = match (policy.kind, state) {
             (FenceKind::Power, FenceState::On) => "the node is on",
             (FenceKind::Power, FenceState::Off) => "the node is off",
@@ -227,13 +238,14 @@ impl Core {
             (FenceKind::Storage, FenceState::Off) => "the node is cut from the storage",
         };
         match (policy.kind, state) {
-            (FenceKind::Power, FenceState::Off) if alive => Err(format!(
+            (FenceKind::Power, FenceState::Off) if on => Err(format!(
                 "it says that {words}, which is heard: it asks another machine, and would switch \
                  that one off: correct its options"
             )),
-            (FenceKind::Storage, FenceState::Off) if alive => Err(format!(
-                "it says that {words}, which is heard: nothing would be taken from what it has not \
-                 registered: register it there, before it runs groups: hafailover.toml(5), kind"
+            (FenceKind::Storage, FenceState::Off) if on => Err(format!(
+                "it says that {words}, which is heard: if a fence has cut it off, reboot it; else \
+                 nothing would be taken from it: register it there before it runs groups: \
+                 hafailover.toml(5), kind"
             )),
             _ => Ok(words.into()),
         }

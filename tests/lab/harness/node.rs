@@ -275,7 +275,8 @@ impl Node {
     /// The shared disk hangs for this node alone, as behind a path that is gone; or no more.
     pub fn hang_disk(&self, hangs: bool) {
         let minor = self.disk.trim_start_matches("/dev/loop");
-        throttle(&self.cgroup, &format!("7:{minor}"), hangs);
+        let done = throttle(&self.cgroup, &format!("7:{minor}"), hangs);
+        done.expect("a controller for disks (+io, or blkio) in the cgroups of this machine");
     }
 
     pub fn thaw(&self) {
@@ -375,22 +376,18 @@ fn twin(cgroup: &Path) -> Option<PathBuf> {
     Some(Path::new(blkio?[1]).join(cgroup.file_name()?))
 }
 
-/// Of what a cgroup's processes read and write on that disk themselves one byte a second is let
-/// through, or all.
-fn throttle(cgroup: &Path, disk: &str, hangs: bool) {
-    let set = |path: PathBuf, text: String| std::fs::write(path, text).expect("throttled");
-    match twin(cgroup) {
-        Some(twin) => {
-            for way in ["read", "write"] {
-                let file = twin.join(format!("blkio.throttle.{way}_bps_device"));
-                set(file, format!("{disk} {}", u8::from(hangs)));
-            }
-        }
-        None => {
-            let most = if hangs { "1" } else { "max" };
-            set(cgroup.join("io.max"), format!("{disk} rbps={most} wbps={most}"));
-        }
-    }
+/// Of what a cgroup's processes read and write on that disk themselves two bytes a second are let
+/// through, the least that every kernel takes, or all.
+fn throttle(cgroup: &Path, disk: &str, hangs: bool) -> std::io::Result<()> {
+    let Some(twin) = twin(cgroup) else {
+        let most = if hangs { "2" } else { "max" };
+        return std::fs::write(cgroup.join("io.max"), format!("{disk} rbps={most} wbps={most}"));
+    };
+    let most = if hangs { 2 } else { 0 };
+    ["read", "write"].into_iter().try_for_each(|way| {
+        let file = twin.join(format!("blkio.throttle.{way}_bps_device"));
+        std::fs::write(file, format!("{disk} {most}"))
+    })
 }
 
 /// Nobody can be killed who waits for a disk.
@@ -403,7 +400,8 @@ fn let_through(cgroup: &Path) {
     };
     for text in files.map(|file| std::fs::read_to_string(file).unwrap_or_default()) {
         let disks = text.lines().filter_map(|line| line.split(' ').next());
-        disks.for_each(|disk| throttle(cgroup, disk, false));
+        // It may be gone by now.
+        disks.for_each(|disk| drop(throttle(cgroup, disk, false)));
     }
 }
 
@@ -424,6 +422,8 @@ pub fn remove_cgroup(cgroup: &Path) {
         std::thread::sleep(Duration::from_millis(10));
     }
     if let Some(twin) = twin(cgroup) {
-        let _ = std::fs::remove_dir(twin);
+        while twin.exists() && std::fs::remove_dir(&twin).is_err() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 }
