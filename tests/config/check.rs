@@ -74,6 +74,13 @@ fn a_deadtime_that_a_crash_outlasts_is_refused() {
     assert!(code == 2 && said.contains("warning: deadtime 700ms is less than"), "{code}: {said}");
     let (_, said) = with(&format!("{}{SILENCE}", quick("\"400ms\"")));
     assert!(!said.contains("two owners"), "nothing is believed on silence: {said}");
+    let fence =
+        |n| format!("[[fence]]\nnode = \"n{n}\"\nkind = \"power\"\nunit = \"b@.service\"\n");
+    let (_, said) = with(&format!("{}{SILENCE}{}{}", quick("\"400ms\""), fence(1), fence(2)));
+    assert!(
+        said.contains("warning: deadtime 400ms is") && said.contains("fenced: write"),
+        "{said}"
+    );
 }
 
 /// Goal: leases that anybody may end, and a password in clear, are told of.

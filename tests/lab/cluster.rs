@@ -190,6 +190,13 @@ impl Cluster {
         wait("the holder", PATIENCE, || (node.run(holds).code == 0).then_some(()));
     }
 
+    /// Waits until what unmounts n1's file system waits for its disk, and cannot be killed.
+    pub fn umount_hangs(&self) {
+        let node = self.lab.node(0);
+        let hangs = "ps -eo state=,args= | grep '^D.*[u]mount.*/srv'";
+        wait("an umount that hangs", PATIENCE, || (node.run(hangs).code == 0).then_some(()));
+    }
+
     /// Waits until n1's status names it: while a stop is tried again, the group is stopping.
     pub fn held_by_sleep(&self) {
         let node = self.lab.node(0);

@@ -108,8 +108,7 @@ fn disk_that_hangs(c: &mut Cluster) {
     c.start_all(TAKEOVER);
     c.lab.node(0).hang_disk(true);
     c.lab.node(0).run("timeout 2 hafailover move files");
-    let stuck = "ps -eo state=,args= | grep '^D.*[u]mount.*/srv'";
-    wait("an umount that hangs", PATIENCE, || (c.lab.node(0).run(stuck).code == 0).then_some(()));
+    c.umount_hangs();
     let end = Instant::now() + DEADTIME * 5;
     while Instant::now() < end {
         assert_ne!(c.lab.node(0).phase("files").as_deref(), Some("stopped"));

@@ -266,8 +266,7 @@ fn disk_hangs(c: &mut Cluster) {
     let since = Instant::now();
     cut_heartbeats(c);
     Witness::cut(c, 0);
-    let stuck = "ps -eo state=,args= | grep '^D.*[u]mount.*/srv'";
-    wait("an umount that hangs", PATIENCE, || (c.lab.node(0).run(stuck).code == 0).then_some(()));
+    c.umount_hangs();
     wait("the reset", PATIENCE, || (!c.lab.node(0).is_up()).then_some(()));
     println!("  a disk that hangs: reset after {:?}", since.elapsed());
     assert!(since.elapsed() < LEASE + Duration::from_secs(2), "others may start after {WAIT:?}");

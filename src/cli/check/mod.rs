@@ -191,7 +191,19 @@ fn by_silence(settings: &Settings) -> bool {
 /// least of all where that has a file system mounted twice.
 fn crash(settings: &Settings, groups: &[Target], findings: &mut Findings) {
     let (deadtime, show) = (settings.timing.deadtime, load::show);
-    if !by_silence(settings) || deadtime >= CRASH_RECOVERY * 2 {
+    if deadtime >= CRASH_RECOVERY * 2 {
+        return;
+    }
+    if settings.all_fenced() {
+        findings.warn(format!(
+            "deadtime {} is less than twice what a crashed daemon needs to be back (about {}): a \
+             crash alone may have its machine fenced: write deadtime = \"{}\" or more",
+            show(deadtime),
+            show(CRASH_RECOVERY),
+            show(CRASH_RECOVERY * 2)
+        ));
+    }
+    if !by_silence(settings) {
         return;
     }
     let mut words = format!(
@@ -217,7 +229,10 @@ fn crash(settings: &Settings, groups: &[Target], findings: &mut Findings) {
             group.name,
             show(CRASH_RECOVERY * 2)
         )),
-        None => findings.warn(words),
+        None => {
+            let least = show(CRASH_RECOVERY * 2);
+            findings.warn(format!("{words}: write deadtime = \"{least}\" or more"));
+        }
     }
 }
 

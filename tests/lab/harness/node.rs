@@ -394,11 +394,11 @@ fn throttle(cgroup: &Path, disk: &str, hangs: bool) -> std::io::Result<()> {
 fn let_through(cgroup: &Path) {
     let files = match twin(cgroup) {
         Some(twin) => {
-            ["read", "write"].map(|w| twin.join(format!("blkio.throttle.{w}_bps_device")))
+            ["read", "write"].map(|w| twin.join(format!("blkio.throttle.{w}_bps_device"))).to_vec()
         }
-        None => [cgroup.join("io.max"), cgroup.join("io.max")],
+        None => vec![cgroup.join("io.max")],
     };
-    for text in files.map(|file| std::fs::read_to_string(file).unwrap_or_default()) {
+    for text in files.iter().map(|file| std::fs::read_to_string(file).unwrap_or_default()) {
         let disks = text.lines().filter_map(|line| line.split(' ').next());
         // It may be gone by now.
         disks.for_each(|disk| drop(throttle(cgroup, disk, false)));
